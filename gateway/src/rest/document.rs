@@ -1,0 +1,159 @@
+//! The OpenAPI document around the operations: what it is, who may call, and every error code by status.
+
+use std::collections::BTreeMap;
+
+use axum::http::Method;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::error::{Code, ProblemBody};
+
+/// Who may call an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Operations endpoints: no token is looked at.
+    Open,
+    /// A token is optional.
+    Public,
+    /// A token is needed.
+    Token,
+}
+
+/// Codes that any operation under `/v1` may answer with.
+const EVERY: &[Code] = &[
+    Code::MalformedRequest,
+    Code::MissingHost,
+    Code::TokenInvalid,
+    Code::TokenExpired,
+    Code::RateLimited,
+    Code::Internal,
+    Code::Overloaded,
+    Code::ViewUnavailable,
+    Code::Timeout,
+];
+/// Codes of operations that read a JSON body.
+const BODY: &[Code] = &[
+    Code::MalformedJson,
+    Code::RequestTimeout,
+    Code::BodyTooLarge,
+    Code::UnsupportedMediaType,
+    Code::UnsupportedEncoding,
+    Code::InvalidBody,
+];
+/// Codes of operations that append to the log.
+const WRITE: &[Code] = &[Code::LogUnavailable, Code::ViewStale];
+
+/// Returns who may call an operation and its own codes. `None`: not in the table, which a test refuses.
+fn codes(method: &Method, path: &str) -> Option<(Access, Vec<Code>)> {
+    use Code::*;
+    let (access, groups, own): (_, &[&[Code]], &[Code]) = match (method.as_str(), path) {
+        ("GET", "/v1/quizzes") => (Access::Public, &[EVERY], &[InvalidQuery]),
+        ("GET", "/v1/quizzes/{quiz}") => (Access::Public, &[EVERY], &[UnknownQuiz]),
+        ("PUT", "/v1/quizzes/{quiz}") => (Access::Token, &[EVERY, BODY, WRITE], &[
+            TokenMissing, WrongRole, InvalidId, InvalidDefinition, InvalidSubmission, VersionMismatch, QuizOpen,
+            QuizClosed, SectionsFixed, NotVisibleYet,
+        ]),
+        ("POST", "/v1/quizzes/{quiz}/commands") => (Access::Token, &[EVERY, BODY, WRITE], &[
+            TokenMissing, WrongRole, WrongQuiz, UnknownQuiz, UnknownQuestion, UnsupportedCommand, InvalidId,
+            InvalidSubmission, SubmissionConflict, QuizOpen, QuizNotOpen, QuizClosed, QuestionOpened,
+            QuestionNotOpen, AnotherOpen, FreePaced, NotVisibleYet,
+        ]),
+        ("POST", "/v1/quizzes/{quiz}/participants") => (Access::Public, &[EVERY, BODY, WRITE], &[
+            WrongRole, WrongQuiz, UnknownQuiz, InvalidName, InvalidSubmission, SubmissionReused, QuizClosed,
+            NotVisibleYet,
+        ]),
+        ("GET", "/v1/quizzes/{quiz}/participants/{participant}") => {
+            (Access::Token, &[EVERY], &[TokenMissing, UnknownQuiz, UnknownParticipant])
+        }
+        ("POST", "/v1/quizzes/{quiz}/answers") => (Access::Token, &[EVERY, BODY, WRITE], &[
+            TokenMissing, WrongRole, WrongQuiz, NotParticipant, UnknownQuiz, UnknownQuestion, WrongShape,
+            UnknownChoice, RepeatedChoice, TooLong, MissingSubmission, InvalidSubmission, SubmissionConflict,
+            SubmissionReused, QuestionClosed, NotAcknowledged,
+        ]),
+        ("GET", "/v1/quizzes/{quiz}/submissions/{submission}") => (Access::Token, &[EVERY], &[
+            TokenMissing, WrongQuiz, UnknownQuiz, UnknownParticipant, UnknownSubmission, ReceiptPending,
+            InvalidQuery,
+        ]),
+        ("GET", "/v1/quizzes/{quiz}/leaderboard") => {
+            (Access::Public, &[EVERY], &[UnknownQuiz, UnknownParticipant, InvalidQuery])
+        }
+        ("GET", "/v1/quizzes/{quiz}/books") => {
+            (Access::Token, &[EVERY], &[TokenMissing, WrongRole, WrongQuiz, UnknownQuiz])
+        }
+        ("GET", "/v1/quizzes/{quiz}/live") => {
+            (Access::Public, &[EVERY], &[OriginRefused, UnknownQuiz, InvalidQuery, NotReady])
+        }
+        ("GET", "/healthz" | "/metrics") => (Access::Open, &[], &[MissingHost, Internal]),
+        ("GET", "/readyz") => (Access::Open, &[], &[MissingHost, NotReady]),
+        _ => return None,
+    };
+    let mut all = groups.concat();
+    all.extend(own);
+    Some((access, all))
+}
+
+pub(super) fn base() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Podium")
+        .version("v1")
+        .description(Some(
+            "Scores live quizzes. Decimals are strings, times RFC 3339 with milliseconds, positions opaque strings. \
+             Errors are `application/problem+json` with a stable `code`. Repeating a request is safe: a submission \
+             id, a command id or an `Idempotency-Key` makes it one.",
+        ))
+        .build();
+    let mut components = Components::new();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.security_schemes.insert("token".to_owned(), bearer.into());
+    let mut schemas = vec![(ProblemBody::name().into_owned(), ProblemBody::schema())];
+    <ProblemBody<'_> as ToSchema>::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+/// Adds to each operation who may call it and what it answers when it refuses.
+pub(super) fn complete(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations =
+            [(Method::GET, &mut item.get), (Method::PUT, &mut item.put), (Method::POST, &mut item.post)];
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            if let Some((access, codes)) = codes(&method, path) {
+                secure(operation, access);
+                refuse(operation, &codes);
+            }
+        }
+    }
+}
+
+fn secure(operation: &mut Operation, access: Access) {
+    let token = SecurityRequirement::new::<_, [&str; 0], &str>("token", []);
+    operation.security = match access {
+        Access::Open => None,
+        Access::Public => Some(vec![SecurityRequirement::default(), token]),
+        Access::Token => Some(vec![token]),
+    };
+}
+
+fn refuse(operation: &mut Operation, codes: &[Code]) {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for &code in codes {
+        by_status.entry(code.status().as_u16()).or_default().push(code);
+    }
+    for (status, mut codes) in by_status {
+        codes.sort();
+        codes.dedup();
+        let lines: Vec<String> = codes.iter().map(|c| format!("`{}`: {}", c.name(), c.meaning())).collect();
+        let problem = Ref::from_schema_name(ProblemBody::name());
+        let content = ContentBuilder::new().schema(Some(problem)).build();
+        let response = ResponseBuilder::new()
+            .description(lines.join("\n\n"))
+            .content("application/problem+json", content)
+            .build();
+        operation.responses.responses.insert(status.to_string(), response.into());
+    }
+}

@@ -1,0 +1,147 @@
+//! The wire format of records: protobuf `podium.v1` to the operators' types and back.
+
+use bytes::Bytes;
+use operators::effect::Effect;
+use operators::event::Envelope;
+use operators::id::Position;
+use prost::Message;
+
+use crate::limits::RECORD_BYTES_MAX;
+use crate::log::Stream;
+use crate::partition::PartitionId;
+use crate::proto;
+
+mod effect;
+mod event;
+pub mod part;
+
+/// The reader version that this build is. Records name the oldest reader that understands them.
+pub const READER: u32 = 1;
+
+/// A record does not fit into a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record has {bytes} bytes, more than {RECORD_BYTES_MAX}")]
+pub struct TooLarge {
+    /// Encoded size.
+    pub bytes: usize,
+}
+
+/// A record cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Wrong for ever: it belongs to the dead letters, and the partition goes on.
+    #[error("malformed record: {0}")]
+    Malformed(String),
+    /// Written by a newer Podium: stop the partition, do not skip it.
+    #[error("the record needs reader {needed}, this is reader {READER}")]
+    NewerReader {
+        /// What it needs.
+        needed: u32,
+    },
+}
+
+impl DecodeError {
+    fn malformed(reason: impl std::fmt::Display) -> Self {
+        Self::Malformed(reason.to_string())
+    }
+}
+
+/// Returns a `submissions` record.
+///
+/// # Errors
+/// [`TooLarge`]: refuse the request that wanted it.
+pub fn encode_envelope(envelope: &Envelope) -> Result<Bytes, TooLarge> {
+    sized(&event::submission(envelope))
+}
+
+/// Returns the event of a `submissions` record.
+///
+/// # Errors
+/// [`DecodeError`] says whether to go on.
+pub fn decode_envelope(payload: &[u8]) -> Result<Envelope, DecodeError> {
+    readable(payload)?;
+    event::envelope(proto::Submission::decode(payload).map_err(DecodeError::malformed)?)
+}
+
+/// Returns a `standings` record.
+///
+/// # Errors
+/// [`TooLarge`]: cannot happen for effects of records that fit, except for a definition near the limit.
+pub fn encode_effect(effect: &Effect) -> Result<Bytes, TooLarge> {
+    sized(&effect::standings(effect))
+}
+
+/// Returns the effect of a `standings` record.
+///
+/// # Errors
+/// [`DecodeError`] says whether to go on.
+pub fn decode_effect(payload: &[u8]) -> Result<Effect, DecodeError> {
+    readable(payload)?;
+    effect::effect(proto::Standings::decode(payload).map_err(DecodeError::malformed)?)
+}
+
+/// What could not be processed, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The stream it was in.
+    pub stream: String,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its position.
+    pub position: Position,
+    /// Why it is here.
+    pub reason: String,
+    /// The record as it was.
+    pub payload: Bytes,
+}
+
+/// Returns a `dead-letters` record; the payload is cut if the letter would not fit the log with it.
+pub fn encode_dead_letter(stream: Stream, partition: PartitionId, position: Position, reason: &str, payload: &Bytes) -> Bytes {
+    // The frame around payload and reason is far smaller than this.
+    const FRAME_BYTES: usize = 4 << 10;
+    let fits = RECORD_BYTES_MAX - FRAME_BYTES;
+    let letter = proto::DeadLetter {
+        stream: stream.name().to_owned(),
+        partition: u32::from(partition.0),
+        position: part::position_bytes(position),
+        reason: reason.chars().take(500).collect(),
+        payload: payload.slice(..payload.len().min(fits)),
+    };
+    letter.encode_to_vec().into()
+}
+
+/// Returns a dead letter.
+///
+/// # Errors
+/// [`DecodeError::Malformed`].
+pub fn decode_dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
+    let letter = proto::DeadLetter::decode(payload).map_err(DecodeError::malformed)?;
+    Ok(DeadLetter {
+        stream: letter.stream,
+        partition: PartitionId(u16::try_from(letter.partition).map_err(DecodeError::malformed)?),
+        position: part::position(&letter.position)?,
+        reason: letter.reason,
+        payload: letter.payload,
+    })
+}
+
+fn sized(message: &impl Message) -> Result<Bytes, TooLarge> {
+    let bytes = message.encoded_len();
+    if bytes > RECORD_BYTES_MAX {
+        return Err(TooLarge { bytes });
+    }
+    Ok(message.encode_to_vec().into())
+}
+
+/// What every record begins with. It is read on its own, so that a newer record is told from a malformed one even if
+/// this reader knows nothing else in it.
+#[derive(Clone, PartialEq, Message)]
+struct Preface {
+    #[prost(uint32, tag = "1")]
+    min_reader: u32,
+}
+
+fn readable(payload: &[u8]) -> Result<(), DecodeError> {
+    let needed = Preface::decode(payload).map_err(DecodeError::malformed)?.min_reader;
+    if needed > READER { Err(DecodeError::NewerReader { needed }) } else { Ok(()) }
+}

@@ -1,0 +1,75 @@
+//! `standings`: effects and their messages.
+
+use operators::effect::{Change, Effect, QuizChanged, ScoreChanged};
+
+use super::event::{scope, seal};
+use super::{DecodeError, part};
+use crate::proto;
+
+pub(super) fn standings(effect: &Effect) -> proto::Standings {
+    use proto::standings::Change as Wire;
+    let change = match &effect.change {
+        Change::ScoreChanged(score) => Wire::Score(Box::new(proto::ScoreChanged {
+            participant: score.participant.0.to_be_bytes().to_vec(),
+            standing: score.standing.as_ref().map(part::standing_message),
+            receipt: score.receipt.as_ref().map(part::receipt_message),
+            tally: Some(part::tally_message(&score.tally)),
+            question: score.question.map(u32::from),
+            awarded: score.awarded.to_string(),
+        })),
+        Change::Joined { participant, name } => {
+            Wire::Joined(proto::Join { participant: participant.0.to_be_bytes().to_vec(), name: name.clone() })
+        }
+        Change::QuizChanged(changed) => Wire::QuizChanged(Box::new(proto::QuizChanged {
+            id: changed.id.to_string(),
+            outcome: Some(part::outcome_message(changed.outcome)),
+            status: Some(part::status_message(&changed.status)),
+            definition: changed.definition.as_ref().map(|d| part::definition_bytes(d)).unwrap_or_default(),
+        })),
+        Change::Reached { number } => Wire::Reached(*number),
+        Change::Sealed { scope } => Wire::Sealed(seal(scope)),
+    };
+    proto::Standings {
+        // Every change so far is understood by the first reader.
+        min_reader: 1,
+        quiz: effect.quiz.to_string(),
+        section: effect.section.into(),
+        revision: effect.revision,
+        ordinal: effect.ordinal,
+        position: part::position_bytes(effect.position),
+        change: Some(change),
+    }
+}
+
+pub(super) fn effect(message: proto::Standings) -> Result<Effect, DecodeError> {
+    use proto::standings::Change as Wire;
+    let change = match part::need(message.change, "change")? {
+        Wire::Score(score) => Change::ScoreChanged(Box::new(ScoreChanged {
+            participant: part::participant(&score.participant)?,
+            standing: score.standing.as_ref().map(part::standing).transpose()?,
+            receipt: score.receipt.map(part::receipt).transpose()?,
+            tally: part::tally(score.tally),
+            question: score.question.map(|index| part::small(index, "question")).transpose()?,
+            awarded: part::decimal(&score.awarded)?,
+        })),
+        Wire::Joined(join) => {
+            Change::Joined { participant: part::participant(&join.participant)?, name: join.name }
+        }
+        Wire::QuizChanged(changed) => Change::QuizChanged(Box::new(QuizChanged {
+            id: part::parse(&changed.id, "id")?,
+            outcome: part::outcome(changed.outcome)?,
+            status: part::status(changed.status)?,
+            definition: part::optional_definition(&changed.definition)?,
+        })),
+        Wire::Reached(number) => Change::Reached { number },
+        Wire::Sealed(seal) => Change::Sealed { scope: scope(&seal)? },
+    };
+    Ok(Effect {
+        quiz: part::parse(&message.quiz, "quiz")?,
+        section: part::small(message.section, "section")?,
+        revision: message.revision,
+        ordinal: message.ordinal,
+        position: part::position(&message.position)?,
+        change,
+    })
+}

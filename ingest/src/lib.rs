@@ -1,0 +1,8 @@
+//! Podium's streams: what a record looks like, which partition it belongs to, and logs that keep it.
+
+pub mod codec;
+pub mod error;
+pub mod limits;
+pub mod log;
+pub mod partition;
+pub mod proto;

@@ -1,0 +1,147 @@
+//! The host's desk: section 0 decides on commands and numbers those that it accepts.
+
+use std::collections::VecDeque;
+
+use super::Section;
+use crate::definition::Pace;
+use crate::effect::{Change, Output, Phase, QuizChanged, QuizStatus};
+use crate::event::{Command, CommandOutcome, Refusal, Stamp};
+use crate::id::{CommandId, QuestionId, UnixMillis};
+use crate::limits;
+
+/// What section 0 remembers of commands, so that one that is sent again is not carried out again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desk {
+    /// The newest outcomes, oldest first, at most [`limits::COMMAND_OUTCOMES_MAX`].
+    pub outcomes: VecDeque<(CommandId, CommandOutcome)>,
+}
+
+impl Desk {
+    /// Returns the outcome of a command.
+    pub fn outcome(&self, id: &CommandId) -> Option<CommandOutcome> {
+        self.outcomes.iter().rev().find(|(known, _)| known == id).map(|(_, outcome)| *outcome)
+    }
+
+    /// Remembers an outcome, forgetting the oldest when there are too many.
+    pub fn remember(&mut self, id: CommandId, outcome: CommandOutcome) {
+        if self.outcomes.len() >= limits::COMMAND_OUTCOMES_MAX {
+            self.outcomes.pop_front();
+        }
+        self.outcomes.push_back((id, outcome));
+    }
+}
+
+impl Section {
+    pub(super) fn command(
+        &mut self,
+        id: &CommandId,
+        command: &Command,
+        stamp: Stamp,
+        ordinal: &mut u32,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.section != 0 || self.desk.outcome(id).is_some() {
+            return;
+        }
+        let outcome = match self.decide(command, stamp.append_at) {
+            Ok(Some(unchanged)) => unchanged,
+            Ok(None) => {
+                self.execute(command, stamp.append_at);
+                CommandOutcome::Accepted { number: self.header.number, version: self.header.version }
+            }
+            Err(refusal) => CommandOutcome::Refused(refusal),
+        };
+        self.desk.remember(id.clone(), outcome);
+        self.touched.desk = true;
+        if self.definition.is_none() && matches!(outcome, CommandOutcome::Refused(_)) {
+            // Commands to a quiz that nobody published leave no trace outside: readers know it as absent.
+            return;
+        }
+        let accepted = matches!(outcome, CommandOutcome::Accepted { .. });
+        let published = accepted && matches!(command, Command::Publish { .. });
+        let definition = published.then(|| self.definition.clone()).flatten();
+        let change = QuizChanged { id: id.clone(), outcome, status: self.status(), definition };
+        outputs.push(self.effect(*ordinal, stamp, Change::QuizChanged(Box::new(change))));
+        *ordinal += 1;
+        if let CommandOutcome::Accepted { number, .. } = outcome {
+            let sections = self.definition.as_ref().map_or(1, |d| d.source().sections);
+            outputs.extend((1..sections).map(|section| Output::Copy {
+                quiz: self.quiz.clone(),
+                section,
+                number,
+                at: stamp.append_at,
+                command: command.clone(),
+            }));
+        }
+    }
+
+    /// Returns `None` to carry the command out, or the outcome when there is nothing to do.
+    fn decide(&self, command: &Command, at: UnixMillis) -> Result<Option<CommandOutcome>, Refusal> {
+        let header = &self.header;
+        if let Command::Publish { definition, if_version } = command {
+            if if_version.is_some_and(|version| version != header.version) {
+                return Err(Refusal::VersionMismatch);
+            }
+            if let Some(current) = &self.definition {
+                if current.source() == definition.source() {
+                    return Ok(Some(CommandOutcome::Unchanged { version: header.version }));
+                }
+                if current.source().sections != definition.source().sections {
+                    return Err(Refusal::SectionsFixed);
+                }
+            }
+            return match header.phase {
+                Phase::Draft => Ok(None),
+                Phase::Open => Err(Refusal::QuizOpen),
+                Phase::Closed => Err(Refusal::QuizClosed),
+            };
+        }
+        let definition = self.definition.as_ref().ok_or(Refusal::UnknownQuiz)?;
+        match (command, header.phase) {
+            (_, Phase::Closed) => Err(Refusal::QuizClosed),
+            (Command::Open, Phase::Draft) => Ok(None),
+            (Command::Open, Phase::Open) => Err(Refusal::QuizOpen),
+            (_, Phase::Draft) => Err(Refusal::QuizNotOpen),
+            (Command::Close, Phase::Open) => Ok(None),
+            (Command::OpenQuestion(question) | Command::CloseQuestion(question), Phase::Open) => {
+                let index = definition.index_of(question).ok_or(Refusal::UnknownQuestion)?;
+                if definition.source().pace == Pace::Free {
+                    return Err(Refusal::FreePaced);
+                }
+                let opens = matches!(command, Command::OpenQuestion(_));
+                self.decide_question(index, opens, at).map(|()| None)
+            }
+            (Command::Publish { .. }, Phase::Open) => Err(Refusal::QuizOpen),
+        }
+    }
+
+    fn decide_question(&self, index: u16, opens: bool, at: UnixMillis) -> Result<(), Refusal> {
+        let is_open = |closes_at: Option<UnixMillis>| closes_at.is_none_or(|closes_at| closes_at > at);
+        match (self.section_window(index), opens) {
+            (Some(_), true) => Err(Refusal::QuestionOpened),
+            (None, true) if self.header.windows.iter().any(|w| is_open(w.window.closes_at)) => {
+                Err(Refusal::AnotherOpen)
+            }
+            (None, true) => Ok(()),
+            (Some(window), false) if is_open(window.window.closes_at) => Ok(()),
+            (Some(_) | None, false) => Err(Refusal::QuestionNotOpen),
+        }
+    }
+
+    fn status(&self) -> QuizStatus {
+        let header = &self.header;
+        QuizStatus {
+            number: header.number,
+            version: header.version,
+            phase: header.phase,
+            opened_at: header.opened_at,
+            closed_at: header.closed_at,
+            windows: header.windows.iter().map(|w| w.window).collect(),
+        }
+    }
+
+    /// Returns the id of the question with this index.
+    pub fn question_id(&self, index: u16) -> Option<&QuestionId> {
+        self.definition.as_ref()?.questions.get(usize::from(index)).map(|q| &q.id)
+    }
+}

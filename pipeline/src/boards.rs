@@ -1,0 +1,322 @@
+//! The gateway's views in one process: the rank stage's own states, read under a lock, and its rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use gateway::views::{
+    Awaited, BoardView, BooksView, Page, PlaceView, QuizView, Seen, Unavailable, Views, WaitError,
+};
+use ingest::codec;
+use ingest::log::{Log, ReadLimits, Stream};
+use ingest::partition::{PartitionId, of_key, of_section};
+use operators::effect::{Phase, Receipt, Slot};
+use operators::event::Event;
+use operators::id::{ParticipantId, Position, QuizId, UnixMillis};
+use operators::rank::Ranking;
+use tokio::sync::watch;
+
+use crate::cache::{Cache, Shared, read};
+use crate::notices::Notices;
+use crate::progress::Progress;
+use crate::stage::Operator;
+use crate::stage::rank::{Rank, board_key, index_entry, index_key, marks_prefix, receipt, receipt_key, receipts_prefix};
+use crate::store::{Stage, Store, StoreError, Unit, scan_all};
+
+/// Views over the states of the rank stage.
+pub struct Boards {
+    cache: Arc<Cache<Rank>>,
+    store: Arc<dyn Store>,
+    log: Arc<dyn Log>,
+    progress: Arc<Progress>,
+    notices: Arc<Notices>,
+}
+
+/// Records read at once when counting what is in flight.
+const IN_FLIGHT_BLOCK: u64 = 2_048;
+
+type Result<T> = std::result::Result<T, Unavailable>;
+
+impl Boards {
+    /// Returns the views of rankings in `cache`, of which `notices` hears.
+    pub fn new(
+        cache: Arc<Cache<Rank>>,
+        store: Arc<dyn Store>,
+        log: Arc<dyn Log>,
+        progress: Arc<Progress>,
+        notices: Arc<Notices>,
+    ) -> Self {
+        Self { cache, store, log, progress, notices }
+    }
+
+    /// Returns the time before which everything appended is visible, for any quiz.
+    pub fn oldest(&self) -> UnixMillis {
+        self.progress.oldest()
+    }
+
+    fn unit(&self, quiz: &QuizId) -> Unit {
+        Unit { stage: Stage::Rank, partition: of_key(quiz.as_str(), self.log.partitions()) }
+    }
+
+    /// Returns the ranking of a quiz that was published. Quizzes that do not exist take no memory.
+    async fn ranking(&self, quiz: &QuizId) -> Result<Option<Shared<Ranking>>> {
+        let unit = self.unit(quiz);
+        let state = match self.cache.peek(quiz) {
+            Some(state) => state,
+            None => {
+                let key = board_key(quiz);
+                if self.store.scan(unit, &key, None, 1).await.map_err(unavailable)?.is_empty() {
+                    return Ok(None);
+                }
+                self.cache.get(unit, quiz).await.map_err(unavailable)?
+            }
+        };
+        let published = read(&state).board().definition.is_some();
+        Ok(published.then_some(state))
+    }
+
+    /// Returns a quiz without loading its members, for a list.
+    async fn glance(&self, quiz: &QuizId, participants: u64) -> Result<Option<Arc<QuizView>>> {
+        if let Some(state) = self.cache.peek(quiz) {
+            return Ok(quiz_view(&read(&state)));
+        }
+        let unit = self.unit(quiz);
+        let mut rows = scan_all(&*self.store, unit, &board_key(quiz)).await.map_err(unavailable)?;
+        rows.extend(scan_all(&*self.store, unit, &marks_prefix(quiz)).await.map_err(unavailable)?);
+        let ranking = self.cache.operator().restore(quiz, rows).map_err(Unavailable)?;
+        let view = quiz_view(&ranking);
+        Ok(view.map(|view| Arc::new(QuizView { participants, ..Arc::unwrap_or_clone(view) })))
+    }
+
+    /// Counts the answers of a section in the log after `after`.
+    async fn in_flight(&self, quiz: &QuizId, section: u16, after: Option<Position>) -> Result<u64> {
+        let partition: PartitionId = of_section(quiz, section, self.log.partitions());
+        let mut after = after;
+        let mut count = 0;
+        loop {
+            let limits =
+                ReadLimits { records_max: IN_FLIGHT_BLOCK as usize, bytes_max: 4 << 20, wait: Duration::ZERO };
+            let batch = self.log.read(Stream::Submissions, partition, after, limits).await;
+            let batch = batch.map_err(|error| Unavailable(error.to_string()))?;
+            count += batch.records.iter().filter(|record| is_answer(&record.payload, quiz, section)).count() as u64;
+            let Some(last) = batch.records.last() else { return Ok(count) };
+            after = Some(last.stamp.position);
+            if batch.at_end {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Looks for something awaited.
+    async fn look(&self, quiz: &QuizId, awaited: &Awaited) -> Result<Option<Seen>> {
+        match awaited {
+            Awaited::Submission(participant, submission) => {
+                let receipts = self.read_receipts(quiz, *participant).await?;
+                let found = receipts.into_iter().find(|receipt| receipt.submission == *submission);
+                Ok(found.map(|receipt| Seen::Submission(Box::new(receipt))))
+            }
+            Awaited::Command(id) => {
+                let Some(state) = self.cache.peek(quiz) else { return Ok(None) };
+                let outcome = read(&state).outcome(id);
+                Ok(outcome.map(Seen::Command))
+            }
+            Awaited::Participant(participant, name) => {
+                let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+                let state = read(&state);
+                let joined = state.members().get(participant).is_some_and(|member| *member.name == **name);
+                Ok(joined.then_some(Seen::Participant))
+            }
+        }
+    }
+
+    async fn read_receipts(&self, quiz: &QuizId, participant: ParticipantId) -> Result<Vec<Receipt>> {
+        let prefix = receipts_prefix(quiz, participant);
+        let rows = scan_all(&*self.store, self.unit(quiz), &prefix).await.map_err(unavailable)?;
+        let receipts = rows.iter().map(|(_, value)| receipt(value));
+        receipts.collect::<std::result::Result<_, _>>().map_err(|error| Unavailable(error.to_string()))
+    }
+}
+
+fn unavailable(error: StoreError) -> Unavailable {
+    Unavailable(error.to_string())
+}
+
+fn is_answer(payload: &[u8], quiz: &QuizId, section: u16) -> bool {
+    let Ok(envelope) = codec::decode_envelope(payload) else { return false };
+    envelope.quiz == *quiz && envelope.section == section && matches!(envelope.event, Event::Answer(_))
+}
+
+fn quiz_view(ranking: &Ranking) -> Option<Arc<QuizView>> {
+    let definition = ranking.board().definition.clone()?;
+    let opened = ranking.board().status.windows.iter().map(|window| window.question);
+    Some(Arc::new(QuizView {
+        quiz: ranking.quiz().clone(),
+        sealed: opened.filter(|&question| ranking.is_sealed(question)).collect(),
+        status: ranking.board().status.clone(),
+        participants: ranking.len() as u64,
+        is_final: ranking.board().status.phase == Phase::Closed && ranking.is_final(),
+        definition,
+    }))
+}
+
+impl Views for Boards {
+    fn as_of(&self, quiz: &QuizId) -> UnixMillis {
+        let sections = self.cache.peek(quiz).and_then(|state| {
+            let ranking = read(&state);
+            Some(ranking.board().definition.as_ref()?.source().sections)
+        });
+        self.progress.as_of(quiz, sections.unwrap_or(1))
+    }
+
+    fn quiz<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Arc<QuizView>>>> {
+        async move {
+            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+            let ranking = read(&state);
+            Ok(self.notices.view(&ranking, quiz_view))
+        }
+        .boxed()
+    }
+
+    fn quizzes<'a>(
+        &'a self,
+        after: Option<&'a QuizId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Arc<QuizView>>>> {
+        async move {
+            let prefix = index_key(None);
+            let after = after.map(|after| index_key(Some(after)));
+            let mut entries = Vec::new();
+            for partition in (0..self.log.partitions()).map(PartitionId) {
+                let unit = Unit { stage: Stage::Rank, partition };
+                let rows = self.store.scan(unit, &prefix, after.as_deref(), limit).await.map_err(unavailable)?;
+                entries.extend(rows.iter().filter_map(index_entry));
+            }
+            entries.sort();
+            entries.truncate(limit);
+            let mut views = Vec::with_capacity(entries.len());
+            for (quiz, participants) in entries {
+                views.extend(self.glance(&quiz, participants).await?);
+            }
+            Ok(views)
+        }
+        .boxed()
+    }
+
+    fn board<'a>(
+        &'a self,
+        quiz: &'a QuizId,
+        page: Page,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<BoardView>>> {
+        async move {
+            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+            let ranking = read(&state);
+            let (rows, next) = match page {
+                Page::After(cursor) => ranking.page(cursor, limit),
+                Page::Around(participant) => match ranking.around(participant, limit) {
+                    Some(rows) => (rows, None),
+                    None => return Ok(None),
+                },
+            };
+            Ok(Some(BoardView {
+                revision: ranking.header().revision,
+                feed: ranking.header().feed,
+                participants: ranking.len() as u64,
+                rule: ranking.rule(),
+                rows,
+                next,
+            }))
+        }
+        .boxed()
+    }
+
+    fn place<'a>(
+        &'a self,
+        quiz: &'a QuizId,
+        participant: ParticipantId,
+    ) -> BoxFuture<'a, Result<Option<PlaceView>>> {
+        async move {
+            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+            let ranking = read(&state);
+            let found = ranking.row(participant).zip(ranking.percentile(participant));
+            Ok(found.map(|(row, percentile)| PlaceView { row, percentile }))
+        }
+        .boxed()
+    }
+
+    fn counted<'a>(
+        &'a self,
+        quiz: &'a QuizId,
+        participant: ParticipantId,
+        question: u16,
+    ) -> BoxFuture<'a, Result<Option<Receipt>>> {
+        async move {
+            let key = receipt_key(quiz, participant, Slot::Question(question));
+            let value = self.store.get(self.unit(quiz), &key).await.map_err(unavailable)?;
+            value.map(|value| receipt(&value)).transpose().map_err(|error| Unavailable(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn receipts<'a>(
+        &'a self,
+        quiz: &'a QuizId,
+        participant: ParticipantId,
+    ) -> BoxFuture<'a, Result<Vec<Receipt>>> {
+        self.read_receipts(quiz, participant).boxed()
+    }
+
+    fn books<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<BooksView>>> {
+        async move {
+            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+            let (books, marks) = {
+                let ranking = read(&state);
+                let sections = ranking.board().definition.as_ref().map_or(1, |d| d.source().sections);
+                let mark = |section| {
+                    let mark = ranking.sections().get(&section);
+                    (section, mark.filter(|mark| mark.newest.is_some()).map(|mark| mark.position))
+                };
+                (ranking.books(), (0..sections).map(mark).collect::<Vec<_>>())
+            };
+            let mut in_flight = 0;
+            for (section, after) in marks {
+                in_flight += self.in_flight(quiz, section, after).await?;
+            }
+            Ok(Some(BooksView { books, in_flight }))
+        }
+        .boxed()
+    }
+
+    fn wait<'a>(
+        &'a self,
+        quiz: &'a QuizId,
+        awaited: Awaited,
+        within: Duration,
+    ) -> BoxFuture<'a, std::result::Result<Seen, WaitError>> {
+        // Registered now, not when first polled: a caller may append in between.
+        let place = self.notices.register(quiz, &awaited);
+        async move {
+            let mut place = place.ok_or(WaitError::TooMany)?;
+            let seen = async {
+                loop {
+                    if let Some(seen) = self.look(quiz, &awaited).await? {
+                        return Ok(seen);
+                    }
+                    place.noticed().await;
+                }
+            };
+            tokio::time::timeout(within, seen).await.unwrap_or(Err(WaitError::TimedOut))
+        }
+        .boxed()
+    }
+
+    fn feed<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<watch::Receiver<u64>>>> {
+        async move {
+            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+            let feed = read(&state).header().feed;
+            Ok(Some(self.notices.feed(quiz, feed)))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,60 @@
+//! The binary `podium`: without a command it runs every stage in one process.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pipeline::commands::{self, quiz, token};
+use pipeline::config::Sources;
+
+/// Scores live quizzes.
+#[derive(Parser)]
+#[command(name = "podium", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    up: Sources,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every stage in one process, with the live page at / (the default)
+    Up(Sources),
+    /// Print the resolved settings, or everything that is wrong with them
+    Check(Sources),
+    /// Print one token, nothing else
+    Token(token::Args),
+    /// Publish, import or list quizzes at a running gateway
+    Quiz(quiz::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => commands::up(cli.up),
+        Some(Command::Up(sources)) => commands::up(sources),
+        Some(Command::Check(sources)) => commands::check(sources),
+        Some(Command::Token(args)) => token::run(&args),
+        Some(Command::Quiz(args)) => quiz::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podium: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns an error with its causes, without a cause that only repeats what stands before it.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}

@@ -1,0 +1,359 @@
+//! The runner: load, apply, commit, over and over, for one stage of one partition.
+//!
+//! Load does all the input, apply is pure, commit does all the output. A crash anywhere replays from the header's
+//! position, makes the same effects with the same identities, and readers drop what they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::codec::{self, DecodeError};
+use ingest::error::{AppendError, ReadError};
+use ingest::log::{Log, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
+use operators::event::Stamp;
+use operators::id::{Position, UnixMillis};
+
+use crate::cache::{Cache, Shared, read, write};
+use crate::clock::Clock;
+use crate::progress::Progress;
+use crate::stage::Operator;
+use crate::store::{Commit, Header, Store, StoreError, Unit, scan_all};
+
+/// Bounds of one step.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Records of one step at most: bounds its memory and how long readers wait for a lock.
+    pub records_max: usize,
+    /// Payload bytes of one step at most.
+    pub bytes_max: usize,
+    /// How long a step waits for a first record; a Seal and a shutdown wait this long at most.
+    pub wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { records_max: 2_048, bytes_max: 4 << 20, wait: Duration::from_millis(100) }
+    }
+}
+
+/// Why a runner stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// Someone else owns the partition now; that is normal after a take-over.
+    #[error("another worker owns this partition")]
+    Fenced,
+    /// The next record was written by a newer Podium; hand over to one.
+    #[error("the record after {after:?} needs reader {needed}: run a newer Podium")]
+    NewerReader {
+        /// The last record before it.
+        after: Option<Position>,
+        /// The reader version that it needs.
+        needed: u32,
+    },
+    /// Call a person.
+    #[error("storage is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// What a step found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Records applied.
+    pub records: usize,
+    /// The end of the partition was seen.
+    pub at_end: bool,
+}
+
+/// Everything that a runner works with; several runners share one.
+pub struct Parts<O: Operator> {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The states.
+    pub cache: Arc<Cache<O>>,
+    /// How far the stages are.
+    pub progress: Arc<Progress>,
+    /// Bounds.
+    pub settings: Settings,
+}
+
+impl<O: Operator> Clone for Parts<O> {
+    fn clone(&self) -> Self {
+        Self {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            cache: self.cache.clone(),
+            progress: self.progress.clone(),
+            settings: self.settings,
+        }
+    }
+}
+
+/// One stage of one partition, owned.
+pub struct Runner<O: Operator> {
+    parts: Parts<O>,
+    operator: Arc<O>,
+    unit: Unit,
+    header: Header,
+    timers: BTreeMap<O::Key, Timer>,
+}
+
+/// Records that a state wants appended, and when to try.
+struct Timer {
+    wanted: Vec<(UnixMillis, Record)>,
+    next: UnixMillis,
+}
+
+/// A wanted record is appended again after this long, should the first have been lost.
+const REARM: Duration = Duration::from_secs(1);
+/// First and longest pause before a call that was not answered is made again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// The records of one step, decoded.
+struct Decoded<O: Operator> {
+    events: Vec<(Stamp, O::Key, O::Event)>,
+    dead: Vec<Record>,
+    last: Option<Position>,
+    newer: Option<u32>,
+}
+
+impl<O: Operator> Runner<O> {
+    /// Takes the partition over: from here on no earlier owner can commit.
+    ///
+    /// # Errors
+    /// `Corrupt`; an unanswered call is made again.
+    pub async fn acquire(parts: Parts<O>, unit: Unit) -> Result<Self, RunError> {
+        let operator = parts.cache.operator().clone();
+        let mut pause = BACKOFF.0;
+        let header = loop {
+            match parts.store.acquire(unit).await {
+                Ok(header) => break header,
+                Err(StoreError::Unavailable(_)) => backoff(&*parts.clock, &mut pause).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let mut runner = Self { parts, operator, unit, header, timers: BTreeMap::new() };
+        runner.arm().await?;
+        Ok(runner)
+    }
+
+    /// Returns where this runner stands.
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Loads the states that want a record appended, so that a close survives the owner that saw it.
+    async fn arm(&mut self) -> Result<(), RunError> {
+        let Some(prefix) = self.operator.timer_prefix() else { return Ok(()) };
+        let mut pause = BACKOFF.0;
+        let rows = loop {
+            match scan_all(&*self.parts.store, self.unit, &prefix).await {
+                Ok(rows) => break rows,
+                Err(StoreError::Unavailable(_)) => backoff(&*self.parts.clock, &mut pause).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        for key in self.operator.timer_keys(&rows) {
+            let state = self.load(&key).await?;
+            self.set_timer(&key, &state);
+        }
+        Ok(())
+    }
+
+    /// Runs one step: reads what is there, or waits a little for it.
+    ///
+    /// # Errors
+    /// [`RunError`]; the runner is of no more use then, and neither is its cache.
+    pub async fn step(&mut self) -> Result<Step, RunError> {
+        let began = self.parts.progress.begin(self.unit, self.parts.clock.now());
+        let batch = match self.read().await {
+            Ok(batch) => batch,
+            Err(ReadError::Unavailable(_)) => {
+                self.parts.clock.sleep(BACKOFF.0).await;
+                return Ok(Step { records: 0, at_end: false });
+            }
+            Err(ReadError::Corrupt(reason)) => return Err(RunError::Corrupt(reason)),
+        };
+        let step = Step { records: batch.records.len(), at_end: batch.at_end };
+        let last_append = batch.records.last().map(|record| record.stamp.append_at);
+        let decoded = self.decode(batch.records);
+        let newer = decoded.newer;
+        if let Some(position) = decoded.last {
+            self.carry_out(decoded, position).await?;
+        }
+        if let Some(needed) = newer {
+            return Err(RunError::NewerReader { after: self.header.position, needed });
+        }
+        self.fire().await?;
+        self.parts.progress.end(self.unit, began, last_append, step.at_end);
+        Ok(step)
+    }
+
+    /// Load, apply, commit.
+    async fn carry_out(&mut self, decoded: Decoded<O>, position: Position) -> Result<(), RunError> {
+        let mut states: BTreeMap<O::Key, Shared<O::State>> = BTreeMap::new();
+        for (_, key, _) in &decoded.events {
+            if !states.contains_key(key) {
+                states.insert(key.clone(), self.load(key).await?);
+            }
+        }
+
+        let mut effects = decoded.dead;
+        for (stamp, key, event) in &decoded.events {
+            let state = states.get(key).expect("every key of the batch was loaded");
+            self.operator.apply(&mut write(state), event, *stamp, &mut effects);
+        }
+        let mut rows = Vec::new();
+        let mut weights = Vec::with_capacity(states.len());
+        for (key, state) in &states {
+            self.operator.rows(key, &mut write(state), &mut rows);
+            weights.push((key.clone(), self.operator.weight(&read(state))));
+        }
+
+        let commit = Commit { unit: self.unit, from: self.header, position, effects, rows };
+        self.commit(&commit).await?;
+        self.header.position = Some(position);
+        for (key, state) in &states {
+            self.set_timer(key, state);
+        }
+        drop(states);
+        self.parts.cache.settle(&weights);
+        let keys: Vec<O::Key> = weights.into_iter().map(|(key, _)| key).collect();
+        self.operator.committed(&keys);
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<ReadBatch, ReadError> {
+        let Settings { records_max, bytes_max, wait } = self.parts.settings;
+        let now = self.parts.clock.now();
+        let due = self.timers.values().map(|timer| timer.next.since(now)).min();
+        let wait = due.map_or(wait, |ms| wait.min(Duration::from_millis(ms)));
+        let limits = ReadLimits { records_max, bytes_max, wait };
+        self.parts.log.read(self.unit.stage.input(), self.unit.partition, self.header.position, limits).await
+    }
+
+    /// Decodes up to the first record that needs a newer reader; what can never be decoded becomes a dead letter.
+    fn decode(&self, records: Vec<StoredRecord>) -> Decoded<O> {
+        let events = Vec::with_capacity(records.len());
+        let mut decoded = Decoded { events, dead: Vec::new(), last: None, newer: None };
+        for record in records {
+            let position = record.stamp.position;
+            match self.operator.decode(&record.payload) {
+                Ok((key, event)) => decoded.events.push((record.stamp, key, event)),
+                Err(DecodeError::NewerReader { needed }) => {
+                    decoded.newer = Some(needed);
+                    return decoded;
+                }
+                Err(error @ DecodeError::Malformed(_)) => {
+                    let (input, partition) = (self.unit.stage.input(), self.unit.partition);
+                    tracing::warn!(%input, %partition, %position, %error, "record set aside as dead letter");
+                    metrics::counter!("podium_dead_letters_total", "stream" => input.name()).increment(1);
+                    let payload =
+                        codec::encode_dead_letter(input, partition, position, &error.to_string(), &record.payload);
+                    decoded.dead.push(Record { stream: Stream::DeadLetters, partition, payload });
+                }
+            }
+            decoded.last = Some(position);
+        }
+        decoded
+    }
+
+    async fn load(&self, key: &O::Key) -> Result<Shared<O::State>, RunError> {
+        let mut pause = BACKOFF.0;
+        loop {
+            match self.parts.cache.get(self.unit, key).await {
+                Ok(state) => return Ok(state),
+                Err(StoreError::Unavailable(_)) => backoff(&*self.parts.clock, &mut pause).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits, however often it takes: an unanswered commit may have happened, and the store knows its own.
+    async fn commit(&self, commit: &Commit) -> Result<(), RunError> {
+        let mut pause = BACKOFF.0;
+        loop {
+            match self.parts.store.commit(commit).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Unavailable(reason)) => {
+                    tracing::debug!(unit = ?self.unit, reason, "commit not answered, trying again");
+                    backoff(&*self.parts.clock, &mut pause).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn set_timer(&mut self, key: &O::Key, state: &Shared<O::State>) {
+        let wanted = self.operator.timers(&read(state));
+        match wanted.iter().map(|(at, _)| *at).min() {
+            None => {
+                self.timers.remove(key);
+            }
+            Some(first) => {
+                let unchanged = self.timers.get(key).filter(|timer| timer.wanted == wanted);
+                let next = unchanged.map_or(first, |timer| timer.next);
+                self.timers.insert(key.clone(), Timer { wanted, next });
+            }
+        }
+    }
+
+    /// Appends the records whose time has come. Their effect is seen when they are read.
+    async fn fire(&mut self) -> Result<(), RunError> {
+        let now = self.parts.clock.now();
+        let due: BTreeSet<O::Key> =
+            self.timers.iter().filter(|(_, timer)| timer.next <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            let Some(timer) = self.timers.get_mut(&key) else { continue };
+            let records = timer.wanted.iter().filter(|(at, _)| *at <= now).map(|(_, record)| record.clone());
+            let records: Vec<Record> = records.take(ingest::limits::BATCH_RECORDS_MAX).collect();
+            // A later one may become due before these are tried again.
+            let later = timer.wanted.iter().map(|(at, _)| *at).filter(|at| *at > now).min();
+            let again = now.plus(REARM.as_millis() as u64);
+            timer.next = later.map_or(again, |at| at.min(again));
+            match self.parts.log.append(records).await {
+                Ok(_) | Err(AppendError::Overloaded { .. } | AppendError::Unavailable(_)) => {}
+                Err(AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason)) => {
+                    return Err(RunError::Corrupt(reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs until told to stop, finishing the step it is in.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn run(mut self, stop: tokio::sync::watch::Receiver<bool>) -> Result<(), RunError> {
+        while !*stop.borrow() {
+            let began = std::time::Instant::now();
+            let step = self.step().await?;
+            if step.records > 0 {
+                let stage = self.unit.stage.name();
+                metrics::counter!("podium_stage_records_total", "stage" => stage).increment(step.records as u64);
+                let seconds = began.elapsed().as_secs_f64();
+                metrics::histogram!("podium_stage_step_seconds", "stage" => stage).record(seconds);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Fenced => Self::Fenced,
+            StoreError::Corrupt(reason) | StoreError::Unavailable(reason) => Self::Corrupt(reason),
+        }
+    }
+}
+
+async fn backoff(clock: &dyn Clock, pause: &mut Duration) {
+    clock.sleep(*pause).await;
+    *pause = (*pause * 2).min(BACKOFF.1);
+}

@@ -1,0 +1,64 @@
+//! The stages: how records become states and states become rows, for each of the two folds.
+
+use std::hash::Hash;
+
+use ingest::codec::DecodeError;
+use ingest::log::Record;
+use operators::event::Stamp;
+use operators::id::UnixMillis;
+
+use crate::store::{Row, Stage};
+
+pub mod grade;
+mod key;
+pub mod rank;
+
+/// What a runner runs: a pure fold with the two translations around it.
+pub trait Operator: Send + Sync + 'static {
+    /// Names one state.
+    type Key: Clone + Ord + Hash + Send + Sync + 'static;
+    /// The decoded meaning of one record.
+    type Event: Send;
+    /// What the fold keeps.
+    type State: Send + Sync + 'static;
+
+    /// Returns which stage this is.
+    fn stage(&self) -> Stage;
+
+    /// Returns the meaning of a record and the state that it belongs to.
+    ///
+    /// # Errors
+    /// As [`ingest::codec::decode_envelope`].
+    fn decode(&self, payload: &[u8]) -> Result<(Self::Key, Self::Event), DecodeError>;
+
+    /// Returns the prefix of the rows of one state.
+    fn prefix(&self, key: &Self::Key) -> Vec<u8>;
+
+    /// Returns the state of `key` from its rows, all of them in key order; from none, the state before any record.
+    ///
+    /// # Errors
+    /// A row that cannot be read, in words.
+    fn restore(&self, key: &Self::Key, rows: Vec<Row>) -> Result<Self::State, String>;
+
+    /// Applies one record and pushes its effects, encoded. Pure and total.
+    fn apply(&self, state: &mut Self::State, event: &Self::Event, stamp: Stamp, effects: &mut Vec<Record>);
+
+    /// Pushes the rows that changed since the last call.
+    fn rows(&self, key: &Self::Key, state: &mut Self::State, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+    /// Returns how much memory a state stands for, in members.
+    fn weight(&self, state: &Self::State) -> usize;
+
+    /// Returns the records that this state wants appended, each at its time at the earliest. They are appended again
+    /// until the state no longer wants them.
+    fn timers(&self, state: &Self::State) -> Vec<(UnixMillis, Record)>;
+
+    /// Returns the keys of states that have timers, from the rows under [`Operator::timer_prefix`].
+    fn timer_keys(&self, rows: &[Row]) -> Vec<Self::Key>;
+
+    /// Returns the prefix of the rows that name states with timers; `None` if this stage has none.
+    fn timer_prefix(&self) -> Option<Vec<u8>>;
+
+    /// Hears that the records of these states are durable.
+    fn committed(&self, keys: &[Self::Key]);
+}

@@ -1,0 +1,298 @@
+//! The grade stage: sections of quizzes over `submissions`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ingest::codec::{self, DecodeError, part};
+use ingest::log::{Record, Stream};
+use ingest::partition::{of_key, of_section};
+use ingest::proto;
+use operators::definition::Picked;
+use operators::effect::Output;
+use operators::event::{Envelope, Event, Stamp};
+use operators::id::{ParticipantMap, QuizId, UnixMillis};
+use operators::limits::DELAY_MS_MAX;
+use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow};
+use prost::Message;
+
+use super::{Operator, key};
+use crate::store::{Row, Stage};
+
+/// The grade operator.
+#[derive(Debug, Clone)]
+pub struct Grade {
+    partitions: u16,
+    grace_ms: u64,
+}
+
+impl Grade {
+    /// Returns the operator for a log of `partitions`, sealing `grace_ms` after each close.
+    ///
+    /// # Panics
+    /// If the grace exceeds [`DELAY_MS_MAX`], which settings never let through: a late append would score late.
+    pub fn new(partitions: u16, grace_ms: u64) -> Self {
+        assert!(grace_ms <= DELAY_MS_MAX, "the grace is within the longest delay that scoring believes");
+        Self { partitions, grace_ms }
+    }
+
+    fn submission(&self, envelope: &Envelope) -> Record {
+        let payload = codec::encode_envelope(envelope).expect("copies and Seals are no larger than what was accepted");
+        let partition = of_section(&envelope.quiz, envelope.section, self.partitions);
+        Record { stream: Stream::Submissions, partition, payload }
+    }
+}
+
+/// A quiz and one of its sections.
+pub type SectionKey = (QuizId, u16);
+
+const FAMILY_SECTION: u8 = b's';
+const FAMILY_TIMER: u8 = b't';
+const HEADER: u8 = b'h';
+const DESK: u8 = b'd';
+const TALLY: u8 = b'k';
+const PARTICIPANT: u8 = b'p';
+const ANSWER: u8 = b'q';
+
+fn timer_key((quiz, section): &SectionKey) -> Vec<u8> {
+    key::join(&key::quiz(FAMILY_TIMER, quiz), 0, &[&section.to_be_bytes()])
+}
+
+impl Operator for Grade {
+    type Key = SectionKey;
+    type Event = Event;
+    type State = Section;
+
+    fn stage(&self) -> Stage {
+        Stage::Grade
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<(SectionKey, Event), DecodeError> {
+        let envelope = codec::decode_envelope(payload)?;
+        Ok(((envelope.quiz, envelope.section), envelope.event))
+    }
+
+    fn prefix(&self, (quiz, section): &SectionKey) -> Vec<u8> {
+        key::join(&key::quiz(FAMILY_SECTION, quiz), 0, &[&section.to_be_bytes()])
+    }
+
+    fn restore(&self, key: &SectionKey, rows: Vec<Row>) -> Result<Section, String> {
+        let prefix = self.prefix(key).len();
+        restore(key, prefix, rows).map_err(|error| error.to_string())
+    }
+
+    fn apply(&self, state: &mut Section, event: &Event, stamp: Stamp, effects: &mut Vec<Record>) {
+        let mut outputs = Vec::with_capacity(1);
+        state.apply(event, stamp, &mut outputs);
+        effects.extend(outputs.into_iter().map(|output| match output {
+            Output::Standings(effect) => Record {
+                stream: Stream::Standings,
+                partition: of_key(effect.quiz.as_str(), self.partitions),
+                payload: codec::encode_effect(&effect).expect("an effect holds little more than its record"),
+            },
+            Output::Copy { quiz, section, number, at, command } => {
+                self.submission(&Envelope { quiz, section, event: Event::Copy { number, at, command } })
+            }
+        }));
+    }
+
+    fn rows(&self, key: &SectionKey, state: &mut Section, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        let touched = state.take_touched();
+        let prefix = self.prefix(key);
+        if touched.header {
+            rows.push((key::join(&prefix, HEADER, &[]), Some(header_message(state.header()).encode_to_vec())));
+            let armed = (!state.unsealed().is_empty()).then(Vec::new);
+            rows.push((timer_key(key), armed));
+        }
+        if touched.desk {
+            rows.push((key::join(&prefix, DESK, &[]), Some(desk_message(state).encode_to_vec())));
+        }
+        for question in BTreeSet::from_iter(touched.questions) {
+            let tally = part::tally_message(&state.tally(question)).encode_to_vec();
+            rows.push((key::join(&prefix, TALLY, &[&question.to_be_bytes()]), Some(tally)));
+        }
+        for index in BTreeSet::from_iter(touched.participants) {
+            let Some((id, participant)) = state.participants().get_index(index as usize) else { continue };
+            let standing = Some(part::standing_message(&participant.standing));
+            let message = proto::Participant { standing, unscored: participant.unscored };
+            let row = key::join(&prefix, PARTICIPANT, &[&id.0.to_be_bytes()]);
+            rows.push((row, Some(message.encode_to_vec())));
+        }
+        for (index, place) in touched.answers {
+            let Some((id, participant)) = state.participants().get_index(index as usize) else { continue };
+            let Some(counted) = participant.answers.get(place as usize) else { continue };
+            let parts: [&[u8]; 2] = [&id.0.to_be_bytes(), &counted.question.to_be_bytes()];
+            rows.push((key::join(&prefix, ANSWER, &parts), Some(counted_message(counted, place).encode_to_vec())));
+        }
+    }
+
+    fn weight(&self, state: &Section) -> usize {
+        state.participants().len()
+    }
+
+    fn timers(&self, state: &Section) -> Vec<(UnixMillis, Record)> {
+        let seal = |(closes_at, scope): (UnixMillis, _)| {
+            let envelope =
+                Envelope { quiz: state.quiz().clone(), section: state.section(), event: Event::Seal { scope } };
+            (closes_at.plus(self.grace_ms), self.submission(&envelope))
+        };
+        state.unsealed().into_iter().map(seal).collect()
+    }
+
+    fn timer_keys(&self, rows: &[Row]) -> Vec<SectionKey> {
+        let parse = |(key, _): &Row| {
+            let (quiz, rest) = key::split(key)?;
+            Some((quiz, key::number(rest.get(1..)?)?))
+        };
+        rows.iter().filter_map(parse).collect()
+    }
+
+    fn timer_prefix(&self) -> Option<Vec<u8>> {
+        Some(vec![FAMILY_TIMER])
+    }
+
+    fn committed(&self, _keys: &[SectionKey]) {}
+}
+
+fn header_message(header: &Header) -> proto::SectionHeader {
+    proto::SectionHeader {
+        revision: header.revision,
+        number: header.number,
+        version: header.version,
+        phase: part::phase_message(header.phase),
+        opened_at: header.opened_at.map(|at| at.0),
+        closed_at: header.closed_at.map(|at| at.0),
+        sealed: header.sealed,
+        windows: header
+            .windows
+            .iter()
+            .map(|w| proto::SectionWindow { window: Some(part::window_message(w.window)), sealed: w.sealed })
+            .collect(),
+        held: header
+            .held
+            .iter()
+            .map(|(&number, (at, command))| {
+                proto::CommandCopy { number, at: at.0, command: Some(part::command_message(command)) }
+            })
+            .collect(),
+        unknown: Some(part::tally_message(&header.unknown)),
+        awarded: header.awarded.to_string(),
+    }
+}
+
+fn header(message: proto::SectionHeader) -> Result<Header, DecodeError> {
+    let mut windows = Vec::with_capacity(message.windows.len());
+    for w in message.windows {
+        windows.push(SectionWindow { window: part::window(part::need(w.window, "window")?)?, sealed: w.sealed });
+    }
+    let mut held = BTreeMap::new();
+    for copy in message.held {
+        held.insert(copy.number, (UnixMillis(copy.at), part::command(copy.command)?));
+    }
+    Ok(Header {
+        revision: message.revision,
+        number: message.number,
+        version: message.version,
+        phase: part::phase(message.phase)?,
+        opened_at: message.opened_at.map(UnixMillis),
+        closed_at: message.closed_at.map(UnixMillis),
+        sealed: message.sealed,
+        windows,
+        held,
+        unknown: part::tally(message.unknown),
+        awarded: part::decimal(&message.awarded)?,
+    })
+}
+
+fn desk_message(state: &Section) -> proto::Desk {
+    let outcomes = state.desk().outcomes.iter();
+    proto::Desk {
+        definition: state.definition().map(|d| part::definition_bytes(d)).unwrap_or_default(),
+        outcomes: outcomes
+            .map(|(id, outcome)| proto::CommandOutcome {
+                id: id.to_string(),
+                outcome: Some(part::outcome_message(*outcome)),
+            })
+            .collect(),
+    }
+}
+
+/// Returns remembered outcomes of commands from their messages.
+pub(super) fn outcomes(
+    messages: Vec<proto::CommandOutcome>,
+) -> Result<VecDeque<(operators::id::CommandId, operators::event::CommandOutcome)>, DecodeError> {
+    messages.into_iter().map(|m| Ok((part::parse(&m.id, "id")?, part::outcome(m.outcome)?))).collect()
+}
+
+fn counted_message(counted: &Counted, place: u32) -> proto::Counted {
+    use proto::counted::Picked as Wire;
+    proto::Counted {
+        submission: counted.submission.0.to_be_bytes().to_vec(),
+        picked: Some(match &counted.picked {
+            Picked::Choices(bits) => Wire::Choices(*bits),
+            Picked::Number(number) => Wire::Number(number.to_string()),
+            Picked::Text(text) => Wire::Text(text.to_string()),
+        }),
+        at: counted.at.0,
+        place,
+    }
+}
+
+fn counted(message: proto::Counted, question: u16) -> Result<(u32, Counted), DecodeError> {
+    use proto::counted::Picked as Wire;
+    let counted = Counted {
+        submission: part::submission(&message.submission)?,
+        picked: match part::need(message.picked, "picked")? {
+            Wire::Choices(bits) => Picked::Choices(bits),
+            Wire::Number(number) => Picked::Number(Box::new(part::decimal(&number)?)),
+            Wire::Text(text) => Picked::Text(Box::new(text)),
+        },
+        at: UnixMillis(message.at),
+        question,
+    };
+    Ok((message.place, counted))
+}
+
+fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Result<Section, DecodeError> {
+    let malformed = |what: &str| DecodeError::Malformed(what.to_owned());
+    let decode = |error: prost::DecodeError| DecodeError::Malformed(error.to_string());
+    let mut state_header = Header::default();
+    let (mut definition, mut desk) = (None, Desk::default());
+    let mut tallies = BTreeMap::new();
+    let mut participants: ParticipantMap<Participant> = ParticipantMap::default();
+    // Participants come before answers in key order, and each one's answers are put back into their places.
+    let mut answers: Vec<(usize, u32, Counted)> = Vec::new();
+    for (key, value) in rows {
+        let (&kind, rest) = key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
+        match kind {
+            HEADER => state_header = header(proto::SectionHeader::decode(&*value).map_err(decode)?)?,
+            DESK => {
+                let message = proto::Desk::decode(&*value).map_err(decode)?;
+                definition = part::optional_definition(&message.definition)?;
+                desk.outcomes = outcomes(message.outcomes)?;
+            }
+            TALLY => {
+                let question = key::number(rest).ok_or_else(|| malformed("question of a tally"))?;
+                tallies.insert(question, part::tally(Some(proto::Tally::decode(&*value).map_err(decode)?)));
+            }
+            PARTICIPANT => {
+                let (id, _) = key::participant(rest).ok_or_else(|| malformed("participant"))?;
+                let message = proto::Participant::decode(&*value).map_err(decode)?;
+                let standing = part::standing(&part::need(message.standing, "standing")?)?;
+                participants.insert(id, Participant { standing, unscored: message.unscored, answers: Vec::new() });
+            }
+            ANSWER => {
+                let (id, rest) = key::participant(rest).ok_or_else(|| malformed("participant of an answer"))?;
+                let question = key::number(rest).ok_or_else(|| malformed("question of an answer"))?;
+                let index = participants.get_index_of(&id).ok_or_else(|| malformed("an answer without participant"))?;
+                let (place, counted) = counted(proto::Counted::decode(&*value).map_err(decode)?, question)?;
+                answers.push((index, place, counted));
+            }
+            _ => return Err(malformed("unknown kind of row")),
+        }
+    }
+    answers.sort_by_key(|(index, place, _)| (*index, *place));
+    for (index, _, counted) in answers {
+        let (_, participant) = participants.get_index_mut(index).ok_or_else(|| malformed("answer"))?;
+        participant.answers.push(counted);
+    }
+    Ok(Section::restore(quiz.clone(), *section, state_header, definition, desk, tallies, participants))
+}

@@ -1,0 +1,301 @@
+//! The rank stage: rankings of quizzes over `standings`, and the rows that readers of receipts use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ingest::codec::{self, DecodeError, part};
+use ingest::log::Record;
+use ingest::proto;
+use operators::effect::{Effect, Receipt, Slot};
+use operators::event::Stamp;
+use operators::id::{ParticipantId, ParticipantMap, QuizId, UnixMillis};
+use operators::rank::{Board, Header, Mark, Member, Ranking};
+use prost::Message;
+
+use super::{Operator, grade, key};
+use crate::store::{Row, Stage};
+
+/// Hears what a rank stage made visible.
+pub trait Audience: Send + Sync {
+    /// An effect was applied, or found applied before.
+    fn applied(&self, effect: &Effect);
+    /// A ranking will have moved to this place of its feed once [`Audience::committed`] names it.
+    fn moved(&self, quiz: &QuizId, feed: u64);
+    /// What was applied to these quizzes since the last call is durable.
+    fn committed(&self, quizzes: &[QuizId]);
+}
+
+/// The rank operator.
+pub struct Rank {
+    audience: Arc<dyn Audience>,
+}
+
+impl Rank {
+    /// Returns the operator; `audience` hears of every change.
+    pub fn new(audience: Arc<dyn Audience>) -> Self {
+        Self { audience }
+    }
+}
+
+/// Nobody listens.
+pub struct Silence;
+
+impl Audience for Silence {
+    fn applied(&self, _effect: &Effect) {}
+    fn moved(&self, _quiz: &QuizId, _feed: u64) {}
+    fn committed(&self, _quizzes: &[QuizId]) {}
+}
+
+const FAMILY_RANKING: u8 = b'r';
+/// Receipts are for readers only, so they are no part of the rows that make a state.
+const FAMILY_RECEIPT: u8 = b'v';
+/// Quizzes in the order of their ids.
+const FAMILY_INDEX: u8 = b'i';
+const BOARD: u8 = b'b';
+const HEADER: u8 = b'h';
+const TALLY: u8 = b'k';
+const MEMBER: u8 = b'm';
+const MARK: u8 = b's';
+/// Stands for answers to unknown questions; question indexes stay below it.
+const UNKNOWN: u16 = u16::MAX;
+
+/// Returns the key of the row that a published quiz has.
+pub fn board_key(quiz: &QuizId) -> Vec<u8> {
+    key::join(&key::quiz(FAMILY_RANKING, quiz), BOARD, &[])
+}
+
+/// Returns the prefix of a participant's receipts.
+pub fn receipts_prefix(quiz: &QuizId, participant: ParticipantId) -> Vec<u8> {
+    key::join(&key::quiz(FAMILY_RECEIPT, quiz), 0, &[&participant.0.to_be_bytes()])
+}
+
+/// Returns the key of one receipt.
+pub fn receipt_key(quiz: &QuizId, participant: ParticipantId, slot: Slot) -> Vec<u8> {
+    let mut key = receipts_prefix(quiz, participant);
+    match slot {
+        Slot::Question(index) => key.extend_from_slice(&index.to_be_bytes()),
+        Slot::Recent(place) => {
+            key.extend_from_slice(&UNKNOWN.to_be_bytes());
+            key.push(place);
+        }
+    }
+    key
+}
+
+/// Returns a receipt from its row.
+///
+/// # Errors
+/// A row that cannot be read.
+pub fn receipt(value: &[u8]) -> Result<Receipt, DecodeError> {
+    let message = proto::Receipt::decode(value).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    part::receipt(message)
+}
+
+/// Returns the key of a quiz in the index of quizzes, which is in the order of ids; `None`: the index's prefix.
+pub fn index_key(quiz: Option<&QuizId>) -> Vec<u8> {
+    let mut key = vec![FAMILY_INDEX];
+    key.extend_from_slice(quiz.map_or("", QuizId::as_str).as_bytes());
+    key
+}
+
+/// Returns the quiz of a row of the index, with its participants when it last changed.
+pub fn index_entry((key, value): &Row) -> Option<(QuizId, u64)> {
+    let quiz = std::str::from_utf8(key.get(1..)?).ok()?.parse().ok()?;
+    Some((quiz, proto::QuizIndex::decode(&**value).ok()?.participants))
+}
+
+/// Returns the prefix of the rows that hold what each section reported.
+pub fn marks_prefix(quiz: &QuizId) -> Vec<u8> {
+    key::join(&key::quiz(FAMILY_RANKING, quiz), MARK, &[])
+}
+
+impl Operator for Rank {
+    type Key = QuizId;
+    type Event = Effect;
+    type State = Ranking;
+
+    fn stage(&self) -> Stage {
+        Stage::Rank
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<(QuizId, Effect), DecodeError> {
+        let effect = codec::decode_effect(payload)?;
+        Ok((effect.quiz.clone(), effect))
+    }
+
+    fn prefix(&self, quiz: &QuizId) -> Vec<u8> {
+        key::quiz(FAMILY_RANKING, quiz)
+    }
+
+    fn restore(&self, quiz: &QuizId, rows: Vec<Row>) -> Result<Ranking, String> {
+        restore(quiz, self.prefix(quiz).len(), rows).map_err(|error| error.to_string())
+    }
+
+    fn apply(&self, state: &mut Ranking, effect: &Effect, _stamp: Stamp, _effects: &mut Vec<Record>) {
+        state.apply(effect);
+        self.audience.applied(effect);
+    }
+
+    fn rows(&self, quiz: &QuizId, state: &mut Ranking, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        let touched = state.take_touched();
+        let prefix = self.prefix(quiz);
+        if touched.header {
+            let header = state.header();
+            let message = proto::RankingHeader { revision: header.revision, feed: header.feed };
+            self.audience.moved(quiz, header.feed);
+            rows.push((key::join(&prefix, HEADER, &[]), Some(message.encode_to_vec())));
+        }
+        if touched.board {
+            rows.push((board_key(quiz), Some(board_message(state.board()).encode_to_vec())));
+            let index = proto::QuizIndex { participants: state.len() as u64 };
+            rows.push((index_key(Some(quiz)), Some(index.encode_to_vec())));
+        }
+        for section in touched.marks {
+            let Some(mark) = state.sections().get(&section) else { continue };
+            let row = key::join(&prefix, MARK, &[&section.to_be_bytes()]);
+            rows.push((row, Some(mark_message(mark).encode_to_vec())));
+        }
+        for (section, question) in touched.books {
+            let tally = state.sections().get(&section).and_then(|mark| mark.tallies.get(&question));
+            let parts: [&[u8]; 2] = [&section.to_be_bytes(), &question.unwrap_or(UNKNOWN).to_be_bytes()];
+            rows.push((key::join(&prefix, TALLY, &parts), tally.map(|t| part::tally_message(t).encode_to_vec())));
+        }
+        for index in BTreeSet::from_iter(touched.members) {
+            let Some((id, member)) = state.members().get_index(index as usize) else { continue };
+            let standing = Some(part::standing_message(&member.standing));
+            let message = proto::Member { index, name: member.name.to_string(), standing };
+            rows.push((key::join(&prefix, MEMBER, &[&id.0.to_be_bytes()]), Some(message.encode_to_vec())));
+        }
+        // A ring slot may be written twice in one step: the later receipt is the one to keep.
+        let receipts = touched.receipts.iter().map(|(participant, receipt)| {
+            (receipt_key(quiz, *participant, receipt.slot), part::receipt_message(receipt).encode_to_vec())
+        });
+        rows.extend(BTreeMap::from_iter(receipts).into_iter().map(|(key, value)| (key, Some(value))));
+    }
+
+    fn weight(&self, state: &Ranking) -> usize {
+        state.len()
+    }
+
+    fn timers(&self, _state: &Ranking) -> Vec<(UnixMillis, Record)> {
+        Vec::new()
+    }
+
+    fn timer_keys(&self, _rows: &[Row]) -> Vec<QuizId> {
+        Vec::new()
+    }
+
+    fn timer_prefix(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn committed(&self, quizzes: &[QuizId]) {
+        self.audience.committed(quizzes);
+    }
+}
+
+fn board_message(board: &Board) -> proto::Board {
+    let definition = |d: &Arc<_>| part::definition_bytes(d);
+    proto::Board {
+        definition: board.definition.as_ref().map(definition).unwrap_or_default(),
+        status: Some(part::status_message(&board.status)),
+        pending: board
+            .pending
+            .values()
+            .map(|(status, published)| proto::Pending {
+                status: Some(part::status_message(status)),
+                definition: published.as_ref().map(definition).unwrap_or_default(),
+            })
+            .collect(),
+        outcomes: board
+            .outcomes
+            .iter()
+            .map(|(id, outcome)| proto::CommandOutcome {
+                id: id.to_string(),
+                outcome: Some(part::outcome_message(*outcome)),
+            })
+            .collect(),
+    }
+}
+
+fn board(message: proto::Board) -> Result<Board, DecodeError> {
+    let mut pending = BTreeMap::new();
+    for decision in message.pending {
+        let status = part::status(decision.status)?;
+        pending.insert(status.number, (status, part::optional_definition(&decision.definition)?));
+    }
+    Ok(Board {
+        definition: part::optional_definition(&message.definition)?,
+        status: part::status(message.status)?,
+        pending,
+        outcomes: grade::outcomes(message.outcomes)?,
+    })
+}
+
+fn mark_message(mark: &Mark) -> proto::Mark {
+    proto::Mark {
+        revision: mark.newest.map(|(revision, _)| revision),
+        ordinal: mark.newest.map_or(0, |(_, ordinal)| ordinal),
+        position: part::position_bytes(mark.position),
+        number: mark.number,
+        awarded: mark.awarded.to_string(),
+        sealed: mark.sealed.iter().copied().map(u32::from).collect(),
+        closed: mark.closed,
+    }
+}
+
+fn mark(message: proto::Mark) -> Result<Mark, DecodeError> {
+    Ok(Mark {
+        newest: message.revision.map(|revision| (revision, message.ordinal)),
+        position: part::position(&message.position)?,
+        number: message.number,
+        tallies: BTreeMap::new(),
+        awarded: part::decimal(&message.awarded)?,
+        sealed: message.sealed.into_iter().map(|q| part::small(q, "sealed")).collect::<Result<_, _>>()?,
+        closed: message.closed,
+    })
+}
+
+fn restore(quiz: &QuizId, prefix: usize, rows: Vec<Row>) -> Result<Ranking, DecodeError> {
+    let malformed = |what: &str| DecodeError::Malformed(what.to_owned());
+    let decode = |error: prost::DecodeError| DecodeError::Malformed(error.to_string());
+    let mut header = Header::default();
+    let mut state_board = Board::default();
+    let mut marks: BTreeMap<u16, Mark> = BTreeMap::new();
+    let mut tallies = Vec::new();
+    let mut members: Vec<(u32, ParticipantId, Member)> = Vec::new();
+    for (key, value) in rows {
+        let (&kind, rest) = key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
+        match kind {
+            HEADER => {
+                let message = proto::RankingHeader::decode(&*value).map_err(decode)?;
+                header = Header { revision: message.revision, feed: message.feed };
+            }
+            BOARD => state_board = board(proto::Board::decode(&*value).map_err(decode)?)?,
+            MARK => {
+                let section = key::number(rest).ok_or_else(|| malformed("section"))?;
+                marks.insert(section, mark(proto::Mark::decode(&*value).map_err(decode)?)?);
+            }
+            TALLY => {
+                let (section, question) = rest.split_at_checked(2).ok_or_else(|| malformed("tally"))?;
+                let both = key::number(section).zip(key::number(question));
+                let (section, question) = both.ok_or_else(|| malformed("tally"))?;
+                let tally = part::tally(Some(proto::Tally::decode(&*value).map_err(decode)?));
+                tallies.push((section, (question != UNKNOWN).then_some(question), tally));
+            }
+            MEMBER => {
+                let (id, _) = key::participant(rest).ok_or_else(|| malformed("member"))?;
+                let message = proto::Member::decode(&*value).map_err(decode)?;
+                let standing = part::standing(&part::need(message.standing, "standing")?)?;
+                members.push((message.index, id, Member { name: message.name.into(), standing }));
+            }
+            _ => return Err(malformed("unknown kind of row")),
+        }
+    }
+    for (section, question, tally) in tallies {
+        marks.entry(section).or_default().tallies.insert(question, tally);
+    }
+    members.sort_by_key(|(index, _, _)| *index);
+    let members: ParticipantMap<Member> = members.into_iter().map(|(_, id, member)| (id, member)).collect();
+    Ok(Ranking::restore(quiz.clone(), header, state_board, marks, members))
+}

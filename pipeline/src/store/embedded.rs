@@ -1,0 +1,140 @@
+//! The embedded store: effects, rows and header are one atomic write of the directory.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ingest::codec::part;
+use ingest::error::{AppendError, ReadError};
+use ingest::log::embedded::{Condition, Embedded, Write, WriteError};
+use ingest::proto;
+use prost::Message;
+
+use super::{Commit, Header, Row, Stage, Store, StoreError, Unit};
+
+/// State in the same directory as the log.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    storage: Embedded,
+}
+
+impl EmbeddedStore {
+    /// Returns the store of a directory.
+    pub fn new(storage: Embedded) -> Self {
+        Self { storage }
+    }
+
+    fn header(&self, unit: Unit) -> Result<(Header, Option<Vec<u8>>), StoreError> {
+        let bytes = self.storage.row(&header_key(unit)).map_err(read_error)?;
+        let header = bytes.as_deref().map(decode_header).transpose()?;
+        Ok((header.unwrap_or_default(), bytes))
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn acquire<'a>(&'a self, unit: Unit) -> BoxFuture<'a, Result<Header, StoreError>> {
+        async move {
+            let (found, bytes) = self.header(unit)?;
+            let mine = Header { epoch: found.epoch + 1, ..found };
+            let condition = Some(Condition { key: header_key(unit), expected: bytes });
+            let rows = vec![(header_key(unit), Some(encode_header(mine)))];
+            match self.storage.write(Write { condition, rows, records: Vec::new() }).await {
+                Ok(_) => Ok(mine),
+                // Somebody took it at the same moment: the caller may try again.
+                Err(WriteError::Condition { .. }) => Err(StoreError::Unavailable("taken at the same time".into())),
+                Err(WriteError::Append(error)) => Err(append_error(error)),
+            }
+        }
+        .boxed()
+    }
+
+    fn scan<'a>(
+        &'a self,
+        unit: Unit,
+        prefix: &'a [u8],
+        after: Option<&'a [u8]>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        async move {
+            let after = after.map(|after| row_key(unit, after));
+            let rows = self.storage.rows(&row_key(unit, prefix), after.as_deref(), limit).map_err(read_error)?;
+            Ok(rows.into_iter().map(|(key, value)| (key[UNIT_BYTES..].to_vec(), value)).collect())
+        }
+        .boxed()
+    }
+
+    fn get<'a>(&'a self, unit: Unit, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        let value = self.storage.row(&row_key(unit, key)).map_err(read_error);
+        futures::future::ready(value).boxed()
+    }
+
+    fn commit<'a>(&'a self, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let unit = commit.unit;
+            let to = Header { position: Some(commit.position), ..commit.from };
+            let mut rows = Vec::with_capacity(commit.rows.len() + 1);
+            rows.extend(commit.rows.iter().map(|(key, value)| (row_key(unit, key), value.clone())));
+            rows.push((header_key(unit), Some(encode_header(to))));
+            let condition = Some(Condition { key: header_key(unit), expected: Some(encode_header(commit.from)) });
+            let write = Write { condition, rows, records: commit.effects.clone() };
+            match self.storage.write(write).await {
+                Ok(_) => Ok(()),
+                Err(WriteError::Condition { found: Some(found) }) if found == encode_header(to) => Ok(()),
+                Err(WriteError::Condition { .. }) => Err(StoreError::Fenced),
+                Err(WriteError::Append(error)) => Err(append_error(error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Bytes of the part of a key that names the unit.
+const UNIT_BYTES: usize = 4;
+
+/// Stored, so these numbers never change.
+fn stage_byte(stage: Stage) -> u8 {
+    match stage {
+        Stage::Grade => 1,
+        Stage::Rank => 2,
+    }
+}
+
+fn unit_key(kind: u8, unit: Unit) -> Vec<u8> {
+    let [high, low] = unit.partition.0.to_be_bytes();
+    vec![kind, stage_byte(unit.stage), high, low]
+}
+
+fn header_key(unit: Unit) -> Vec<u8> {
+    unit_key(b'h', unit)
+}
+
+fn row_key(unit: Unit, key: &[u8]) -> Vec<u8> {
+    let mut bytes = unit_key(b'r', unit);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn encode_header(header: Header) -> Vec<u8> {
+    let position = header.position.map(part::position_bytes);
+    proto::PartitionHeader { epoch: header.epoch, position }.encode_to_vec()
+}
+
+fn decode_header(bytes: &[u8]) -> Result<Header, StoreError> {
+    let corrupt = |reason: String| StoreError::Corrupt(format!("header: {reason}"));
+    let header = proto::PartitionHeader::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
+    let position = header.position.as_deref().map(part::position).transpose();
+    Ok(Header { epoch: header.epoch, position: position.map_err(|error| corrupt(error.to_string()))? })
+}
+
+fn read_error(error: ReadError) -> StoreError {
+    match error {
+        ReadError::Unavailable(reason) => StoreError::Unavailable(reason),
+        ReadError::Corrupt(reason) => StoreError::Corrupt(reason),
+    }
+}
+
+fn append_error(error: AppendError) -> StoreError {
+    match error {
+        AppendError::Overloaded { .. } => StoreError::Unavailable("the log is overloaded".into()),
+        AppendError::Unavailable(reason) => StoreError::Unavailable(reason),
+        AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason) => StoreError::Corrupt(reason),
+    }
+}

@@ -1,0 +1,181 @@
+//! The wiring: one place that puts log, stores, stages and gateway together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use gateway::auth::Issuer;
+use gateway::{App, SystemClock};
+use ingest::log::Log;
+use ingest::log::embedded::{Embedded, Options};
+use ingest::partition::PartitionId;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::boards::Boards;
+use crate::cache::{Bounds, Cache};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::notices::Notices;
+use crate::progress::Progress;
+use crate::runner::{Parts, RunError, Runner, Settings};
+use crate::stage::Operator;
+use crate::stage::grade::Grade;
+use crate::stage::rank::Rank;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Stage, Store, Unit};
+use crate::telemetry;
+
+/// Both stages over every partition, in this process.
+pub struct Stages {
+    /// The grade stage.
+    pub grade: Parts<Grade>,
+    /// The rank stage.
+    pub rank: Parts<Rank>,
+    /// What the gateway reads.
+    pub views: Arc<Boards>,
+}
+
+impl Stages {
+    /// Puts the stages together over a log and a store. Does no I/O.
+    pub fn new(
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        grace: Duration,
+        bounds: Bounds,
+    ) -> Self {
+        let partitions = log.partitions();
+        let progress = Arc::new(Progress::new(partitions));
+        let notices = Arc::new(Notices::default());
+        let grade = Arc::new(Grade::new(partitions, grace.as_millis() as u64));
+        let rank = Arc::new(Rank::new(notices.clone()));
+        let grade = Arc::new(Cache::new(grade, store.clone(), bounds));
+        let rank = Arc::new(Cache::new(rank, store.clone(), bounds));
+        let views =
+            Arc::new(Boards::new(rank.clone(), store.clone(), log.clone(), progress.clone(), notices));
+        let settings = Settings::default();
+        let grade = Parts {
+            log: log.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            cache: grade,
+            progress: progress.clone(),
+            settings,
+        };
+        let rank = Parts { log, store, clock, cache: rank, progress, settings };
+        Self { grade, rank, views }
+    }
+
+    /// Starts a runner per stage and partition.
+    pub fn spawn(&self, stop: &watch::Receiver<bool>) -> JoinSet<Result<(), RunError>> {
+        let mut runners = JoinSet::new();
+        for partition in (0..self.grade.log.partitions()).map(PartitionId) {
+            runners.spawn(run(self.grade.clone(), Unit { stage: Stage::Grade, partition }, stop.clone()));
+            runners.spawn(run(self.rank.clone(), Unit { stage: Stage::Rank, partition }, stop.clone()));
+        }
+        runners
+    }
+}
+
+async fn run<O: Operator>(parts: Parts<O>, unit: Unit, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    Runner::acquire(parts, unit).await?.run(stop).await
+}
+
+/// Runs every stage in this process until SIGTERM or Ctrl-C; returns when everything is durable and handed back.
+///
+/// # Errors
+/// The address is taken, the directory is taken or damaged, or a stage stopped.
+pub async fn up(config: Config) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}: stop what uses it, or choose another address with --listen", config.listen)
+    })?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let metrics = telemetry::metrics().context("metrics")?;
+    let storage = Embedded::open(&config.data, Options { partitions: config.partitions })?;
+    let issuer = Issuer::open(&config.data)
+        .with_context(|| format!("issuer key in {}", config.data.display()))?;
+    let store = Arc::new(EmbeddedStore::new(storage.clone()));
+    let bounds = Bounds { weight_max: config.cache_participants_max, ..Bounds::default() };
+    let stages =
+        Stages::new(Arc::new(storage.clone()), store, Arc::new(SystemClock), config.timing.grace(), bounds);
+    let (stop, stopped) = watch::channel(false);
+    let mut runners = stages.spawn(&stopped);
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut settings = gateway::Settings { timing: config.timing, ..gateway::Settings::default() };
+    settings.live.interval = config.live_interval;
+    let app = App::new(gateway::Parts {
+        log: Arc::new(storage),
+        views: stages.views.clone(),
+        clock: Arc::new(SystemClock),
+        issuer,
+        ready: ready.clone(),
+        metrics,
+        settings,
+    });
+    let (close, closed) = watch::channel(false);
+    let mut server = tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
+    tokio::spawn(announce(ready.clone(), stages.views.clone(), address, config.data.clone()));
+
+    let failed = tokio::select! {
+        () = terminated() => None,
+        ended = runners.join_next() => Some(ended),
+        ended = &mut server => bail!("the gateway stopped: {ended:?}"),
+    };
+    tracing::info!("stopping: no new requests, finishing those in flight");
+    ready.store(false, Ordering::Release);
+    close.send_replace(true);
+    if let Ok(Err(error)) = server.await {
+        tracing::warn!(%error, "the gateway did not stop cleanly");
+    }
+    stop.send_replace(true);
+    while let Some(ended) = runners.join_next().await {
+        ended.context("a stage panicked")??;
+    }
+    match failed {
+        None => Ok(()),
+        Some(None) => bail!("no stage is running"),
+        Some(Some(ended)) => {
+            ended.context("a stage panicked")??;
+            bail!("a stage stopped by itself")
+        }
+    }
+}
+
+async fn wait_for(mut flag: watch::Receiver<bool>) {
+    // The sender outlives the server; losing it means stopping as well.
+    let _ = flag.wait_for(|&on| on).await;
+}
+
+/// Says that the process is ready once every stage has seen the end of its partitions.
+async fn announce(
+    ready: Arc<AtomicBool>,
+    views: Arc<Boards>,
+    address: std::net::SocketAddr,
+    data: std::path::PathBuf,
+) {
+    let begun = gateway::Clock::now(&SystemClock);
+    while views.oldest() < begun {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    ready.store(true, Ordering::Release);
+    let took_ms = gateway::Clock::now(&SystemClock).since(begun);
+    tracing::info!(took_ms, "ready: everything in the log is applied");
+    let data = data.display();
+    println!("Podium is up at http://{address}/");
+    println!("A host's token:  podium token --role host --data {data}");
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
