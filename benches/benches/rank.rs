@@ -1,7 +1,7 @@
 //! What one change and one question cost on a leaderboard of 1,000,000 members.
 //!
-//! Keys are as in a quiz that runs: points, best first, then the time of the last gain. Everybody starts at zero and the
-//! board is shuffled by four gains per member, so chunks are filled as they are after a while, not as after loading.
+//! Keys are as in a quiz that runs: points, best first, then the time of the last gain. Everybody starts at zero, and
+//! four gains per member shuffle the board, so chunks are filled as they are after a while, not as after loading.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use operators::rank::order::{Key, Order};

@@ -155,6 +155,10 @@ impl Error {
     pub fn code(&self) -> Code {
         self.0.code
     }
+    /// Returns where in the body the fault is.
+    pub fn pointer(&self) -> Option<&str> {
+        self.0.pointer.as_deref()
+    }
 }
 
 impl From<Code> for Error {

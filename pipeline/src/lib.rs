@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod import;
 pub mod notices;
 pub mod progress;
 pub mod runner;

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::refuse;
+use super::{Object, refuse};
 use crate::error::{Code, Error, Result};
 
 /// Characters of an `Idempotency-Key`.
@@ -31,7 +31,7 @@ struct Body<'a> {
     #[serde(borrow)]
     question: Cow<'a, str>,
     #[serde(borrow)]
-    answer: Fields<'a>,
+    answer: Object<Fields<'a>>,
     #[serde(borrow, default)]
     submission: Option<Cow<'a, str>>,
 }
@@ -56,12 +56,12 @@ impl<'a> HandIn<'a> {
     /// 400 when it is not JSON, 422 when it is no answer: unknown fields, more or less than one kind of answer, a
     /// number beyond 96-bit decimals, a submission that is no UUID.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let body: Body<'a> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
+        let Object(body): Object<Body<'a>> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
         let submission = body.submission.map(|text| text.parse::<SubmissionId>());
         let submission = submission.transpose().map_err(|error| {
             Error::new(Code::InvalidSubmission, error.to_string()).at("/submission")
         })?;
-        Ok(Self { question: body.question, response: body.answer.response()?, submission })
+        Ok(Self { question: body.question, response: body.answer.0.response()?, submission })
     }
 }
 

@@ -113,7 +113,10 @@ export function movement(element, baseline, row) {
 
 /** Returns the three steps with the best on them, second left and third right, as on a real podium. */
 export function podium(rows) {
-  const step = (row, place) => row && h('li', { class: 'step', 'data-place': place },
+  const step = (row, place) => row && h('li', {
+    class: 'step', 'data-place': place,
+    'data-testid': 'board-row', 'data-participant': row.participant, 'data-rank': row.rank, 'data-points': row.points,
+  },
     h('bdi', { class: 'step-name' }, row.name),
     h('span', { class: 'step-points' }, points(row.points), h('span', { class: 'step-unit' }, ' points')),
     h('span', { class: 'step-block' }, h('span', { class: 'quiet' }, 'Rank '), String(row.rank)));

@@ -98,8 +98,9 @@ async fn pages_skip_no_key_that_begins_with_the_last_one() {
 }
 
 /// A reader sees the rows of one write together or not at all, and every value whole.
-#[tokio::test]
-async fn readers_beside_a_writer_see_whole_writes() {
+#[test]
+fn readers_beside_a_writer_see_whole_writes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let log = Embedded::open(dir.path(), OPTIONS).unwrap();
     let write = |byte: u8| {
@@ -108,7 +109,7 @@ async fn readers_beside_a_writer_see_whole_writes() {
         let rows = ["a", "b", "c"].map(|key| (key.as_bytes().to_vec(), Some(value.clone()))).to_vec();
         Write { rows, ..Write::default() }
     };
-    log.write(write(0)).await.unwrap();
+    runtime.block_on(log.write(write(0))).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -124,7 +125,7 @@ async fn readers_beside_a_writer_see_whole_writes() {
             distinct.len()
         });
         for round in 0..400u32 {
-            futures::executor::block_on(log.write(write((round % 251) as u8))).unwrap();
+            runtime.block_on(log.write(write((round % 251) as u8))).unwrap();
         }
         done.store(true, Ordering::Relaxed);
         assert!(reader.join().unwrap() > 1, "the reader ran beside the writer");

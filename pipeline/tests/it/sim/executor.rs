@@ -1,0 +1,148 @@
+//! A single-threaded scheduler over virtual time: it alone decides who runs next, and who never runs again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::world::Shared;
+
+/// Pseudo-random numbers from a seed (SplitMix64: the same on every machine, and each seed is far from the next).
+#[derive(Debug, Clone)]
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def0)
+    }
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// Returns a number from 0 to `end - 1`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+    /// Returns a number from `from` to `to`, both included.
+    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to.saturating_sub(from) + 1)
+    }
+    /// Tells true `per_mille` times of a thousand.
+    pub(super) fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1_000) < per_mille
+    }
+}
+
+/// What a task is, so that it can be started again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A worker's place, by number.
+    Worker(usize),
+    /// A gateway's reader, by number.
+    Reader(usize),
+    /// A client or host, which never crashes.
+    Play,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+struct Slot {
+    kind: Kind,
+    task: Option<Task>,
+    wake: u64,
+}
+
+/// The scheduler.
+pub(super) struct Executor {
+    world: Shared,
+    slots: Vec<Slot>,
+    revive: fn(&Shared, Kind) -> Task,
+    steps: u64,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// What was waited for is so.
+    Done,
+    /// It is not so within the bound of steps or of virtual time.
+    Stuck,
+}
+
+impl Executor {
+    pub(super) fn new(world: Shared, revive: fn(&Shared, Kind) -> Task) -> Self {
+        Self { world, slots: Vec::new(), revive, steps: 0 }
+    }
+
+    /// Starts a task some time after now.
+    pub(super) fn spawn(&mut self, kind: Kind, task: Task) {
+        let wake = self.world.lock().now;
+        self.slots.push(Slot { kind, task: Some(task), wake });
+    }
+
+    /// Returns how many steps were taken.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Tells whether all clients and hosts are through.
+    pub(super) fn played(&self) -> bool {
+        self.slots.iter().all(|slot| slot.kind != Kind::Play || slot.task.is_none())
+    }
+
+    /// Runs until `done` says so or a bound is reached.
+    pub(super) fn run(&mut self, steps_max: u64, until: u64, mut done: impl FnMut(&Self) -> bool) -> Ended {
+        let last = self.steps + steps_max;
+        while self.steps < last && self.world.lock().now < until {
+            self.step();
+            // Looking is dearer than stepping.
+            if self.steps.is_multiple_of(16) && done(self) {
+                return Ended::Done;
+            }
+        }
+        Ended::Stuck
+    }
+
+    /// Lets one task, or one delayed write, go on.
+    fn step(&mut self) {
+        self.steps += 1;
+        let chosen = {
+            let mut world = self.world.lock();
+            let first = self.slots.iter().filter(|slot| slot.task.is_some()).map(|slot| slot.wake).min();
+            let first = first.expect("workers never end");
+            if world.delayed_due(first) {
+                return;
+            }
+            world.now = world.now.max(first);
+            let now = world.now;
+            let ready = |slot: &&Slot| slot.task.is_some() && slot.wake <= now;
+            let count = self.slots.iter().filter(ready).count() as u64;
+            let nth = world.rng.below(count) as usize;
+            let mut ready = (0..self.slots.len()).filter(|&at| ready(&&self.slots[at]));
+            let chosen = ready.nth(nth).expect("one is ready");
+            world.begin(chosen);
+            chosen
+        };
+        let slot = &mut self.slots[chosen];
+        let task = slot.task.as_mut().expect("a chosen task is there");
+        match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => slot.task = None,
+            Poll::Pending => {
+                let wake = self.world.lock().wake.take();
+                slot.wake = wake.expect("a task waits for something that is not simulated");
+            }
+        }
+        let (woken, crashed) = self.world.lock().end();
+        for (task, at) in woken {
+            self.slots[task].wake = self.slots[task].wake.min(at);
+        }
+        if crashed {
+            let slot = &mut self.slots[chosen];
+            // All that the task had in memory is gone; what it wrote stays.
+            slot.task = None;
+            slot.task = Some((self.revive)(&self.world, slot.kind));
+            slot.wake = self.world.lock().now;
+        }
+    }
+}
