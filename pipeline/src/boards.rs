@@ -113,7 +113,9 @@ impl Boards {
         match awaited {
             Awaited::Submission(participant, submission) => {
                 let receipts = self.read_receipts(quiz, *participant).await?;
-                let found = receipts.into_iter().find(|receipt| receipt.submission == *submission);
+                // An id that came too early and was handed in again has two: the later judgement is the one that holds.
+                let same = receipts.into_iter().filter(|receipt| receipt.submission == *submission);
+                let found = same.max_by_key(|receipt| receipt.revision);
                 Ok(found.map(|receipt| Seen::Submission(Box::new(receipt))))
             }
             Awaited::Command(id) => {

@@ -207,6 +207,9 @@ impl<O: Operator> Runner<O> {
             let state = states.get(key).expect("every key of the batch was loaded");
             self.operator.apply(&mut write(state), event, *stamp, &mut effects);
         }
+        // A decision reaches the ranking before any section can answer to its copy. The sort is stable, so each stream
+        // keeps its order.
+        effects.sort_by_key(|record| record.stream == Stream::Submissions);
         let mut rows = Vec::new();
         let mut weights = Vec::with_capacity(states.len());
         for (key, state) in &states {

@@ -51,12 +51,13 @@ impl Section {
             }
             Err(refusal) => CommandOutcome::Refused(refusal),
         };
-        self.desk.remember(id.clone(), outcome);
-        self.touched.desk = true;
         if self.definition.is_none() && matches!(outcome, CommandOutcome::Refused(_)) {
-            // Commands to a quiz that nobody published leave no trace outside: readers know it as absent.
+            // Commands to a quiz that nobody published leave no trace: readers know it as absent, and the same command
+            // may be sent again once it is there.
             return;
         }
+        self.desk.remember(id.clone(), outcome);
+        self.touched.desk = true;
         let accepted = matches!(outcome, CommandOutcome::Accepted { .. });
         let published = accepted && matches!(command, Command::Publish { .. });
         let definition = published.then(|| self.definition.clone()).flatten();

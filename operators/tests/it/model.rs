@@ -85,7 +85,6 @@ impl<'a> Model<'a> {
             if known.contains(&id) {
                 continue;
             }
-            known.push(id);
             let commands: Vec<_> = self.accepted.iter().map(|(_, at, command)| (*at, *command)).collect();
             let outcome = match ruling_on(&commands, command, stamp.append_at.0) {
                 Ok(Some(version)) => CommandOutcome::Unchanged { version },
@@ -96,7 +95,9 @@ impl<'a> Model<'a> {
                 }
                 Err(refusal) => CommandOutcome::Refused(refusal),
             };
+            // A command that was refused because nothing was published yet is forgotten: it may come again.
             if !self.accepted.is_empty() {
+                known.push(id);
                 self.outcomes.push((id, outcome));
             }
         }
