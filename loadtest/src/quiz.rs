@@ -330,11 +330,11 @@ async fn join(
     Ok(Seat { participant: joined.participant, bearer })
 }
 
-/// Waits until no answer of the quiz counts any more and all are judged; returns how long that took.
+/// Waits until no answer of the quiz counts any more and all are judged.
 ///
 /// # Errors
 /// Not within `patience`.
-pub(crate) async fn wait_final(host: &mut Host, quiz: &str, patience: Duration) -> Result<Duration> {
+pub(crate) async fn wait_final(host: &mut Host, quiz: &str, patience: Duration) -> Result<()> {
     #[derive(Deserialize)]
     struct InFlight {
         in_flight: u64,
@@ -349,7 +349,7 @@ pub(crate) async fn wait_final(host: &mut Host, quiz: &str, patience: Duration) 
             Some(_) | None => bail!("the books of {quiz}: {status} {}", host.connection.reply_text()),
         };
         if state.is_final && in_flight == 0 {
-            return Ok(began.elapsed());
+            return Ok(());
         }
         if began.elapsed() >= patience {
             bail!("{quiz} is not settled {patience:?} after closing: final {}, in_flight {in_flight}", state.is_final);

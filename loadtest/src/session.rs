@@ -138,11 +138,17 @@ pub(crate) async fn play(plan: Plan, common: &Common) -> Result<Finished> {
     if let Ok(conducted) = conductor.await {
         conducted.context("the host could not move the quiz on")?;
     }
+    let closed = if plan.closing == Closing::OnTime && released == Released::All {
+        start + scenario.duration
+    } else {
+        Instant::now()
+    };
+    // Once more where the conductor has closed on time: closing what is closed changes nothing.
     host_now.close(&scenario).await?;
-    let mut settled = Duration::ZERO;
     for quiz in 0..scenario.quizzes {
-        settled += wait_final(&mut host_now, &scenario.quiz_id(quiz), common.settle).await?;
+        wait_final(&mut host_now, &scenario.quiz_id(quiz), common.settle).await?;
     }
+    let settled = closed.elapsed();
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     let notes = game.take_notes();
@@ -195,7 +201,10 @@ async fn spectators(game: &Arc<Game>, host: &mut Host) -> Result<(JoinSet<()>, V
             host.command(&quiz, "open_question", Some(&id)).await?;
         }
         for probe in &mut probes {
-            if !probe.boost(game).await {
+            probe.boost(game).await;
+        }
+        for probe in &mut probes {
+            if !probe.is_boosted().await {
                 bail!("the live feed of {quiz} does not show an answer within 10 s");
             }
         }

@@ -149,7 +149,8 @@ fn is_answer(payload: &[u8], quiz: &QuizId, section: u16) -> bool {
     envelope.quiz == *quiz && envelope.section == section && matches!(envelope.event, Event::Answer(_))
 }
 
-fn quiz_view(ranking: &Ranking) -> Option<Arc<QuizView>> {
+/// Returns what the gateway needs to know of a quiz, or `None` while it is not published.
+pub fn quiz_view(ranking: &Ranking) -> Option<Arc<QuizView>> {
     let definition = ranking.board().definition.clone()?;
     let opened = ranking.board().status.windows.iter().map(|window| window.question);
     Some(Arc::new(QuizView {

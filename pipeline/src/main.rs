@@ -6,6 +6,10 @@ use clap::{Parser, Subcommand};
 use pipeline::commands::{self, quiz, token};
 use pipeline::config::Sources;
 
+/// Millions of small, long-lived values and as many short-lived ones: the system's allocator took a seventh of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Scores live quizzes.
 #[derive(Parser)]
 #[command(name = "podium", version, args_conflicts_with_subcommands = true)]

@@ -195,12 +195,16 @@ impl Probe {
         Some(Self { player, hand, seen, right: 0, last: None })
     }
 
-    /// Answers the question that puts the probe at the top of the board; tells whether that was seen.
-    pub(crate) async fn boost(&mut self, game: &Game) -> bool {
-        let Some(question) = game.scenario.paper.boost else { return false };
-        let start = Instant::now();
-        self.answer(game, question, start, Duration::ZERO).await;
-        self.visible().await.is_some()
+    /// Answers the question that puts the probe at the top of the board.
+    pub(crate) async fn boost(&mut self, game: &Game) {
+        if let Some(question) = game.scenario.paper.boost {
+            self.answer(game, question, Instant::now(), Duration::ZERO).await;
+        }
+    }
+
+    /// Waits until the feed shows that; tells whether it does.
+    pub(crate) async fn is_boosted(&mut self) -> bool {
+        self.right > 0 && self.visible().await.is_some()
     }
 
     /// Answers one question per slot, `share` (0 to 1) into the slot, and measures until it is seen.
@@ -226,7 +230,11 @@ impl Probe {
                     let latency = at.saturating_duration_since(start + intended);
                     record(&mut game.notes().stats.visible, latency);
                 }
-                None => game.notes().stats.unseen += 1,
+                None => {
+                    game.notes().stats.unseen += 1;
+                    // An answer that came late never shows: the next one is not to wait for it too.
+                    self.right = self.seen.borrow().0;
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::compare::{Books, Differences, Member, Row, compare_board, compare_books, compare_questions};
 use super::ledger::{Ledger, Position, submission_id};
-use super::recount::{Judged, Recount, Record, Timing, Window, is_host_paced, recount};
+use super::recount::{Judged, Recount, Record, Timing, Window, recount};
 use crate::client::{Call, Connection, Pause};
 use crate::quiz::{Host, Scenario, Seat};
 use crate::schedule::Rng;
@@ -49,10 +49,14 @@ pub(crate) struct QuizState {
     closed_at: u64,
     #[serde(default)]
     windows: Vec<QuestionWindow>,
+    /// What players see of the questions that were opened: their windows too.
+    #[serde(default)]
+    questions: Vec<QuestionWindow>,
 }
 
 #[derive(Debug, Deserialize)]
 struct QuestionWindow {
+    #[serde(alias = "id")]
     question: String,
     #[serde(deserialize_with = "millis")]
     opened_at: u64,
@@ -185,16 +189,15 @@ impl Auditor<'_> {
         if state.opened_at != 0 {
             timing.quiz = Some(Window { opened_at: state.opened_at, closes_at: until(state.closed_at) });
         }
-        if is_host_paced(&self.scenario.paper) {
-            let questions = &self.scenario.paper.questions;
-            for window in &state.windows {
-                let Some(index) = questions.iter().position(|asked| asked.id == window.question) else {
-                    self.audited.differences.add(|| format!("a window of unknown question {}", window.question));
-                    continue;
-                };
-                let closes_at = until(window.closes_at);
-                timing.questions.insert(index as u16, Window { opened_at: window.opened_at, closes_at });
-            }
+        let questions = self.scenario.paper.questions.iter().map(|asked| asked.id.as_str());
+        let index_of: HashMap<&str, u16> = questions.zip(0..).collect();
+        for window in state.windows.iter().chain(&state.questions) {
+            let Some(index) = index_of.get(window.question.as_str()) else {
+                self.audited.differences.add(|| format!("a window of unknown question {}", window.question));
+                continue;
+            };
+            let closes_at = until(window.closes_at);
+            timing.questions.insert(*index, Window { opened_at: window.opened_at, closes_at });
         }
         timing
     }

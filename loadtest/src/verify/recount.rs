@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Differences;
 use super::ledger::{Position, Submission};
-use crate::quiz::{Award, Paper, Pace};
+use crate::quiz::{Award, Paper};
 
 /// Answers before this time get full points under `kahoot@1`.
 const KAHOOT_FULL_MS: u64 = 500;
@@ -23,7 +23,7 @@ pub(crate) struct Window {
 pub(crate) struct Timing {
     /// The whole quiz.
     pub(crate) quiz: Option<Window>,
-    /// Its questions, by index, where they were opened one by one.
+    /// Its questions, by index, where the gateway tells them one by one.
     pub(crate) questions: HashMap<u16, Window>,
 }
 
@@ -244,9 +244,4 @@ pub(crate) fn ranks(standings: &mut [(u32, Standing)]) -> Vec<u64> {
         }
     }
     ranks
-}
-
-/// Tells whether this quiz's questions are opened one by one.
-pub(crate) fn is_host_paced(paper: &Paper) -> bool {
-    paper.pace == Pace::Host
 }

@@ -20,7 +20,7 @@ use crate::partition::PartitionId;
 
 /// Least time between two commits under load: a sync costs the same for one record as for a hundred, so waiting this
 /// long multiplies throughput and adds at most this much to an acknowledgement. An idle log commits at once.
-const PACE: Duration = Duration::from_millis(1);
+const PACE: Duration = Duration::from_millis(2);
 
 /// How long a commit may go without the high-water mark: what a damaged journal could hide is at most this old.
 pub(super) const MARK_WITHIN: Duration = Duration::from_secs(1);
