@@ -21,7 +21,8 @@ fn main() -> io::Result<()> {
     let mut list = String::from("const FILES: &[File] = &[\n");
     for name in names {
         let path = page.join(&name);
-        writeln!(list, "    File {{ name: {name:?}, content: include_bytes!({path:?}) }},").expect("a String grows");
+        writeln!(list, "    File {{ name: {name:?}, content: include_bytes!({path:?}) }},")
+            .expect("a String grows");
     }
     list.push_str("];\n");
     fs::write(Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("page_files.rs"), list)

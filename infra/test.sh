@@ -44,4 +44,4 @@ step "tests"
 cargo test --workspace --locked
 
 step "every benchmark runs"
-cargo bench --workspace --locked -- --test
+cargo bench --locked -p benches -- --test

@@ -157,7 +157,14 @@ impl Issuer {
     ///
     /// # Panics
     /// If the subject is empty or longer than [`SUBJECT_CHARS_MAX`].
-    pub fn mint(&self, subject: &str, role: Role, quiz: Option<&QuizId>, ttl: Duration, now: UnixMillis) -> String {
+    pub fn mint(
+        &self,
+        subject: &str,
+        role: Role,
+        quiz: Option<&QuizId>,
+        ttl: Duration,
+        now: UnixMillis,
+    ) -> String {
         assert!(is_subject(subject), "a subject has 1 to {SUBJECT_CHARS_MAX} characters");
         let iat = now.0 / 1_000;
         let claims = Claims {

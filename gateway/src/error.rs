@@ -123,7 +123,13 @@ impl Error {
     /// Returns a refusal with a sentence for a person.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         let retry_after = None;
-        Self(Box::new(Inner { code, detail: detail.into(), pointer: None, problems: Vec::new(), retry_after }))
+        Self(Box::new(Inner {
+            code,
+            detail: detail.into(),
+            pointer: None,
+            problems: Vec::new(),
+            retry_after,
+        }))
     }
     /// Adds where in the body the fault is, as a JSON pointer.
     #[must_use]

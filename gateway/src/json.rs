@@ -33,7 +33,8 @@ pub const PUBLISH_BYTES_MAX: usize = ingest::limits::RECORD_BYTES_MAX;
 pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize, within: Duration) -> Result<Bytes> {
     check_headers(headers)?;
     let too_large = || Error::new(Code::BodyTooLarge, format!("the body has more than {bytes_max} bytes"));
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large());
     }
@@ -52,7 +53,11 @@ fn check_headers(headers: &HeaderMap) -> Result<()> {
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(Code::UnsupportedMediaType.into()) }
+    if kind.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Code::UnsupportedMediaType.into())
+    }
 }
 
 /// Returns the value that JSON text holds.
@@ -121,7 +126,8 @@ pub struct Time(pub UnixMillis);
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = i64::try_from(self.0.0).ok();
-        let time = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX);
+        let time =
+            ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX);
         write!(f, "{time:.3}")
     }
 }

@@ -116,7 +116,8 @@ impl Live {
         if *self.draining.borrow() {
             return Err(Code::NotReady.into());
         }
-        let full = |detail: &'static str| Error::new(Code::Overloaded, detail).retry_after(Duration::from_secs(5));
+        let full =
+            |detail: &'static str| Error::new(Code::Overloaded, detail).retry_after(Duration::from_secs(5));
         let seat = self.seats.clone().try_acquire_owned().map_err(|_| full("too many are watching"))?;
         if let Some(hub) = join(&mut lock(&self.hubs), quiz) {
             return Ok(self.seated(quiz, hub, resume, seat));

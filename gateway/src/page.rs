@@ -17,10 +17,10 @@ include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'";
 
-/// Returns the routes of the page: each file under its name, and the index at `/`.
+/// Returns the routes of the page: each file under `/page/`, and the index at `/`.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.iter().fold(Router::new(), |router, file| {
-        let path = if file.name == "index.html" { "/".to_owned() } else { format!("/{}", file.name) };
+        let path = if file.name == "index.html" { "/".to_owned() } else { format!("/page/{}", file.name) };
         router.route(&path, get(async || serve(file)))
     })
 }

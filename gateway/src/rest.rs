@@ -74,8 +74,15 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("podium_gateway_requests_total", "Requests by route, method and status");
-    describe_histogram!("podium_gateway_request_seconds", Unit::Seconds, "Time to a response's head, by route");
-    describe_counter!("podium_gateway_answers_total", "Answers by outcome: accepted, replayed or the refusal's code");
+    describe_histogram!(
+        "podium_gateway_request_seconds",
+        Unit::Seconds,
+        "Time to a response's head, by route"
+    );
+    describe_counter!(
+        "podium_gateway_answers_total",
+        "Answers by outcome: accepted, replayed or the refusal's code"
+    );
     describe_counter!("podium_gateway_shed_total", "Requests and connections turned away, by reason");
     describe_gauge!("podium_gateway_connections", "Open connections");
     describe_gauge!("podium_live_watchers", "Watchers of live feeds");

@@ -170,7 +170,12 @@ pub async fn serve(
 }
 
 /// Counts a connection in, unless its address has too many.
-fn seat(address: SocketAddr, addresses: &Addresses, limit: u32, permit: OwnedSemaphorePermit) -> Option<Seat> {
+fn seat(
+    address: SocketAddr,
+    addresses: &Addresses,
+    limit: u32,
+    permit: OwnedSemaphorePermit,
+) -> Option<Seat> {
     if let Some(network) = network(address.ip()) {
         let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let count = addresses.entry(network).or_default();
@@ -200,7 +205,8 @@ impl Connection {
         // Small answers must not wait for the peer's delayed acknowledgement.
         stream.set_nodelay(true).ok();
         let pulse = Arc::new(Pulse::default());
-        let io = TokioIo::new(Guarded::new(stream, pulse.clone(), settings.head_within, settings.write_within));
+        let io =
+            TokioIo::new(Guarded::new(stream, pulse.clone(), settings.head_within, settings.write_within));
         let builder = builder(&settings);
         let Self { peer, router } = self;
         let service = service_fn(move |request: Request<Incoming>| {

@@ -133,9 +133,9 @@ pub(crate) struct Common {
     /// Sections of each quiz.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) sections: u16,
-    /// Connections that hand in answers.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(crate) connections: u32,
+    /// Connections that hand in answers [default: one for 20 answers per second, 64 to 1,000].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) connections: Option<u32>,
     /// Plain watchers of the live feeds.
     #[arg(long, default_value_t = 0)]
     pub(crate) watchers: u32,
@@ -190,8 +190,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
-    // 4 milliard submissions of a day fit the 32 bits of their index with this.
-    if rate > 0.0 && rate <= 1_000_000.0 { Ok(rate) } else { Err("must be over 0 and at most a million".to_owned()) }
+    if rate > 0.0 && rate <= 1_000_000.0 {
+        Ok(rate)
+    } else {
+        Err("must be over 0 and at most a million".to_owned())
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

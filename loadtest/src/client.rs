@@ -157,7 +157,12 @@ impl Connection {
     ///
     /// # Errors
     /// The last failure or refusal when the time is over.
-    pub(crate) async fn settle(&mut self, call: &Call<'_>, give_up: Duration, pause: &mut Pause) -> Result<Head> {
+    pub(crate) async fn settle(
+        &mut self,
+        call: &Call<'_>,
+        give_up: Duration,
+        pause: &mut Pause,
+    ) -> Result<Head> {
         let began = Instant::now();
         pause.reset();
         loop {
@@ -354,7 +359,9 @@ mod tests {
         let refused = Target::parse("http://192.0.2.1:8080", false).unwrap_err().to_string();
         assert!(refused.contains("--allow-remote"), "{refused}");
         assert!(Target::parse("http://192.0.2.1:8080", true).is_ok());
-        for bad in ["https://127.0.0.1", "127.0.0.1:8080", "http://127.0.0.1/v1", "http://", "ftp://127.0.0.1"] {
+        for bad in
+            ["https://127.0.0.1", "127.0.0.1:8080", "http://127.0.0.1/v1", "http://", "ftp://127.0.0.1"]
+        {
             assert!(Target::parse(bad, true).is_err(), "{bad}");
         }
     }

@@ -64,6 +64,9 @@ fn clear_line() {
     }
 }
 
+/// Answers of one run: each takes about 60 bytes until the audit, so this is what 12 GB hold.
+const ARRIVALS_MAX: f64 = 200e6;
+
 /// Returns the plan of a steady rate.
 fn steady(run: &Run) -> Result<Plan> {
     steady_plan(run.rate, run.duration, &run.game, &run.common)
@@ -83,6 +86,9 @@ fn steady_plan(rate: f64, duration: Duration, game: &Game, common: &Common) -> R
     };
     let players = game.participants.unwrap_or((default as u32).clamp(100, 100_000)).max(game.quizzes);
     let arrivals = rate * duration.as_secs_f64();
+    if arrivals > ARRIVALS_MAX {
+        bail!("{arrivals:.0} answers in one run are too many to audit: {ARRIVALS_MAX:.0} at most");
+    }
     let questions = questions(pace, arrivals, players, duration, game.questions)?;
     let limit_ms = match pace {
         Pace::Free => None,
@@ -101,7 +107,13 @@ fn steady_plan(rate: f64, duration: Duration, game: &Game, common: &Common) -> R
 }
 
 /// Returns how many questions make every answer a first answer, with a tenth to spare for Poisson's ups and downs.
-fn questions(pace: Pace, arrivals: f64, players: u32, duration: Duration, wanted: Option<u16>) -> Result<u16> {
+fn questions(
+    pace: Pace,
+    arrivals: f64,
+    players: u32,
+    duration: Duration,
+    wanted: Option<u16>,
+) -> Result<u16> {
     let needed = (arrivals / f64::from(players)).ceil() * 1.1 + 1.0;
     let count = match (wanted, pace) {
         (Some(wanted), _) => wanted,

@@ -73,13 +73,8 @@ impl Paper {
             Award::Flat => 100,
             Award::Kahoot => 1_000,
         };
-        let asked = |index| Asked {
-            id: format!("q{index}"),
-            points,
-            limit_ms,
-            award,
-            key: rng.below(4) as u8,
-        };
+        let asked =
+            |index| Asked { id: format!("q{index}"), points, limit_ms, award, key: rng.below(4) as u8 };
         let questions = (1..=count).map(asked).collect();
         Self { pace, questions, choices: vec!["a", "b", "c", "d"], boost: None }
     }
@@ -352,7 +347,10 @@ pub(crate) async fn wait_final(host: &mut Host, quiz: &str, patience: Duration) 
             return Ok(());
         }
         if began.elapsed() >= patience {
-            bail!("{quiz} is not settled {patience:?} after closing: final {}, in_flight {in_flight}", state.is_final);
+            bail!(
+                "{quiz} is not settled {patience:?} after closing: final {}, in_flight {in_flight}",
+                state.is_final
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

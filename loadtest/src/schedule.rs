@@ -166,9 +166,11 @@ mod tests {
     #[test]
     fn uniform_times_are_exact_to_the_last() {
         let rng = Rng::new(1, 0);
-        let times: Vec<u64> = Intended::new(Spacing::Uniform, 3.0, Duration::from_secs(1), rng.clone()).collect();
+        let times: Vec<u64> =
+            Intended::new(Spacing::Uniform, 3.0, Duration::from_secs(1), rng.clone()).collect();
         assert_eq!(times, [0, 333_333_333, 666_666_666]);
-        let times: Vec<u64> = Intended::new(Spacing::Uniform, 10_000.0, Duration::from_secs(60), rng).collect();
+        let times: Vec<u64> =
+            Intended::new(Spacing::Uniform, 10_000.0, Duration::from_secs(60), rng).collect();
         assert_eq!(times.len(), 600_000);
         assert_eq!((times[1], times[599_999]), (100_000, 59_999_900_000));
     }
@@ -185,15 +187,17 @@ mod tests {
             let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
             let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
             let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
-            assert!((0.97..1.03).contains(&(variance.sqrt() / mean)), "exponential gaps deviate by their mean");
+            assert!(
+                (0.97..1.03).contains(&(variance.sqrt() / mean)),
+                "exponential gaps deviate by their mean"
+            );
         }
     }
 
     #[test]
     fn a_seed_gives_one_run() {
         let crowd = |seed| {
-            let intended =
-                Intended::new(Spacing::Poisson, 500.0, Duration::from_secs(2), Rng::new(seed, 1));
+            let intended = Intended::new(Spacing::Poisson, 500.0, Duration::from_secs(2), Rng::new(seed, 1));
             Crowd::new(intended, 7, 0.2, seed).collect::<Vec<_>>()
         };
         assert_eq!(crowd(7), crowd(7));

@@ -106,7 +106,8 @@ pub(crate) async fn play(plan: Plan, common: &Common) -> Result<Finished> {
     bearer.set_sensitive(true);
     let drive = Drive {
         target,
-        connections: common.connections,
+        // At 50 ms an answer all of them are busy: fewer would hold back what a crowd would not.
+        connections: common.connections.unwrap_or((plan.rate / 20.0).clamp(64.0, 1_000.0) as u32),
         backlog: common.backlog.unwrap_or(((plan.rate * 15.0) as usize).max(1_000)),
         give_up: common.give_up,
         timeout: common.timeout,
@@ -195,7 +196,8 @@ async fn spectators(game: &Arc<Game>, host: &mut Host) -> Result<(JoinSet<()>, V
     if let Some(boost) = scenario.paper.boost {
         let all = Arc::new(Probes::of(game));
         tasks.spawn(watch_feed(game.clone(), 0, Some(all.clone())));
-        probes.extend((scenario.players..scenario.seats()).filter_map(|player| Probe::new(game, &all, player)));
+        probes
+            .extend((scenario.players..scenario.seats()).filter_map(|player| Probe::new(game, &all, player)));
         let (quiz, id) = (scenario.quiz_id(0), scenario.paper.questions[usize::from(boost)].id.clone());
         if scenario.paper.pace == Pace::Host {
             host.command(&quiz, "open_question", Some(&id)).await?;
@@ -298,7 +300,10 @@ async fn tick(game: Arc<Game>, start: Instant) {
             let ms = |us: u64| us as f64 / 1e3;
             eprint!(
                 "\r\x1b[K{second:>4} s  {:>6} acks/s  p50 {:.1} ms  p99 {:.1} ms  max {:.1} ms  retries {retries}  dropped {dropped}",
-                figures.acks, ms(figures.p50_us), ms(figures.p99_us), ms(figures.max_us)
+                figures.acks,
+                ms(figures.p50_us),
+                ms(figures.p99_us),
+                ms(figures.max_us)
             );
             let flushed = std::io::stderr().flush();
             debug_assert!(flushed.is_ok(), "standard error is not buffered");

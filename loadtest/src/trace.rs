@@ -65,7 +65,8 @@ impl Trace {
             std::fs::read(&path).with_context(|| format!("cannot read the trace {}", path.display()))
         };
         let (runs, config) = (text("runs.json")?, text("config.json")?);
-        Self::parse(&runs, &config).with_context(|| format!("the trace in {} is not usable", folder.display()))
+        Self::parse(&runs, &config)
+            .with_context(|| format!("the trace in {} is not usable", folder.display()))
     }
 
     fn parse(runs: &[u8], config: &[u8]) -> Result<Self> {
@@ -164,7 +165,8 @@ mod tests {
             format!(r#"{{"team_id": "{team}", "problem_id": "A", "timestamp": 50, "status": "{status}"}}"#)
         };
         let trace = parse(&format!("[{}, {}]", run("x", "INCORRECT"), run("y", "CORRECT"))).unwrap();
-        let times: Vec<_> = trace.arrivals(Duration::from_secs(10)).iter().map(|a| (a.at_ns, a.player)).collect();
+        let times: Vec<_> =
+            trace.arrivals(Duration::from_secs(10)).iter().map(|a| (a.at_ns, a.player)).collect();
         assert_eq!(times, [(5_000_000_000, 0), (5_050_000_000, 1)]);
     }
 
@@ -193,6 +195,8 @@ mod tests {
         }
         let backwards = Trace::parse(b"[]", br#"{"start_time": 2, "end_time": 1}"#).unwrap_err();
         assert!(format!("{backwards:#}").contains("end_time is not after start_time"));
-        assert!(format!("{:#}", Trace::read(Path::new("/nowhere")).unwrap_err()).contains("/nowhere/runs.json"));
+        assert!(
+            format!("{:#}", Trace::read(Path::new("/nowhere")).unwrap_err()).contains("/nowhere/runs.json")
+        );
     }
 }

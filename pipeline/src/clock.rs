@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::SystemClock;
+pub use gateway::SystemClock;
 
 /// A clock that can also be waited on. Operators never see it.
 pub trait Clock: gateway::Clock {

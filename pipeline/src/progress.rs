@@ -1,78 +1,178 @@
 //! How far the stages are, so that a view can say how old it is.
+//!
+//! All times are append times in `submissions`; "by a time" means everything appended before it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ingest::partition::{PartitionId, of_key, of_section};
+use ingest::partition::{of_key, of_section};
 use operators::id::{QuizId, UnixMillis};
 
 use crate::store::{Stage, Unit};
 
+/// What is known of one partition of `submissions`.
+#[derive(Default)]
+struct Reached {
+    /// Everything by this time is graded, its effects durable.
+    graded: AtomicU64,
+    /// So is every copy of a command that any partition sent here for a command by this time.
+    settled: AtomicU64,
+}
+
+/// The two times of [`Reached`], read at one moment.
+#[derive(Clone, Copy)]
+struct Times {
+    graded: u64,
+    settled: u64,
+}
+
+impl Reached {
+    fn raise(&self, times: Times) {
+        self.graded.fetch_max(times.graded, Ordering::AcqRel);
+        self.settled.fetch_max(times.settled, Ordering::AcqRel);
+    }
+    fn read(&self) -> Times {
+        let settled = self.settled.load(Ordering::Acquire);
+        Times { graded: self.graded.load(Ordering::Acquire), settled }
+    }
+}
+
 /// Up to which append time every stage has applied everything, per partition.
 pub struct Progress {
-    /// By partition of `submissions`: everything appended before this time is graded, its effects durable.
-    graded: Vec<AtomicU64>,
-    /// By partition of `standings`, then of `submissions`: everything appended before this time is ranked.
-    ranked: Vec<Vec<AtomicU64>>,
+    /// By partition of `submissions`: how far the grade stage is.
+    graded: Vec<Reached>,
+    /// By partition of `standings`, then of `submissions`: how much of that is ranked.
+    ranked: Vec<Vec<Reached>>,
 }
 
 /// What a step knew when it began.
-pub enum Began {
-    /// A grade step: the time.
-    Grade(UnixMillis),
-    /// A rank step: how far the grade stage was, by partition. Whatever it had graded by then was in `standings`
+pub struct Began(Knew);
+
+enum Knew {
+    /// A grade step: the time, and how far the slowest partition was. Whatever that one had sent here by then was here
     /// before this step looked.
-    Rank(Vec<u64>),
+    Grade { now: UnixMillis, slowest: u64 },
+    /// A rank step: how far the grade stage was, by partition. Whatever it had graded by then was in `standings` before
+    /// this step looked.
+    Rank(Vec<Times>),
 }
 
 impl Progress {
     /// Returns the progress of stages that have done nothing yet.
     pub fn new(partitions: u16) -> Self {
-        let row = || (0..partitions).map(|_| AtomicU64::new(0)).collect();
+        let row = || (0..partitions).map(|_| Reached::default()).collect();
         Self { graded: row(), ranked: (0..partitions).map(|_| row()).collect() }
     }
 
     /// Notes what is known at the begin of a step, before it reads.
     pub fn begin(&self, unit: Unit, now: UnixMillis) -> Began {
-        match unit.stage {
-            Stage::Grade => Began::Grade(now),
-            Stage::Rank => Began::Rank(self.graded.iter().map(|time| time.load(Ordering::Acquire)).collect()),
-        }
+        Began(match unit.stage {
+            Stage::Grade => {
+                let slowest = self.graded.iter().map(|reached| reached.graded.load(Ordering::Acquire)).min();
+                Knew::Grade { now, slowest: slowest.unwrap_or(0) }
+            }
+            Stage::Rank => Knew::Rank(self.graded.iter().map(Reached::read).collect()),
+        })
     }
 
     /// Notes what a step that is durable has reached; `last` is the append time of its last record.
     pub fn end(&self, unit: Unit, began: Began, last: Option<UnixMillis>, at_end: bool) {
         let partition = usize::from(unit.partition.0);
-        match began {
-            Began::Grade(now) => {
+        match began.0 {
+            Knew::Grade { now, slowest } if at_end => {
+                self.graded[partition].raise(Times { graded: now.0, settled: now.0.min(slowest) });
+            }
+            Knew::Grade { .. } => {
                 // Without having seen the end, records of the last one's millisecond may still be behind it.
-                let reached = if at_end { Some(now) } else { last.map(|at| at.minus(1)) };
-                if let Some(reached) = reached {
-                    self.graded[partition].fetch_max(reached.0, Ordering::Release);
+                if let Some(last) = last {
+                    self.graded[partition].raise(Times { graded: last.minus(1).0, settled: 0 });
                 }
             }
-            Began::Rank(graded) if at_end => {
-                for (ranked, graded) in self.ranked[partition].iter().zip(graded) {
-                    ranked.fetch_max(graded, Ordering::Release);
+            Knew::Rank(graded) if at_end => {
+                for (ranked, times) in self.ranked[partition].iter().zip(graded) {
+                    ranked.raise(times);
                 }
             }
-            Began::Rank(_) => {}
+            Knew::Rank(_) => {}
         }
     }
 
-    /// Returns the time before which everything appended for this quiz is in its views.
+    /// Returns the time before which everything appended for this quiz is in its views, host commands in all sections.
     pub fn as_of(&self, quiz: &QuizId, sections: u16) -> UnixMillis {
         let partitions = self.graded.len() as u16;
-        let PartitionId(ranking) = of_key(quiz.as_str(), partitions);
-        let ranked = &self.ranked[usize::from(ranking)];
+        let ranked = &self.ranked[usize::from(of_key(quiz.as_str(), partitions).0)];
+        if sections <= 1 {
+            // Nothing is copied, so no other partition matters.
+            let place = of_section(quiz, 0, partitions);
+            return UnixMillis(ranked[usize::from(place.0)].read().graded);
+        }
         // More sections than partitions come around to the same ones.
         let places = (0..sections.min(partitions)).map(|section| of_section(quiz, section, partitions));
-        let oldest = places.map(|place| ranked[usize::from(place.0)].load(Ordering::Acquire)).min();
+        let oldest = places.map(|place| ranked[usize::from(place.0)].read().settled).min();
         UnixMillis(oldest.unwrap_or(0))
     }
 
     /// Returns the time before which everything appended, for any quiz, is in its views.
     pub fn oldest(&self) -> UnixMillis {
-        let times = self.ranked.iter().flatten().map(|time| time.load(Ordering::Acquire));
+        let times = self.ranked.iter().flatten().map(|reached| reached.read().settled);
         UnixMillis(times.min().unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingest::partition::PartitionId;
+
+    fn unit(stage: Stage, partition: u16) -> Unit {
+        Unit { stage, partition: PartitionId(partition) }
+    }
+
+    #[test]
+    fn a_view_is_as_old_as_what_the_rank_step_knew_when_it_began() {
+        let progress = Progress::new(1);
+        let quiz: QuizId = "q".parse().unwrap();
+        let early = progress.begin(unit(Stage::Rank, 0), UnixMillis(5));
+        let grade = progress.begin(unit(Stage::Grade, 0), UnixMillis(10));
+        progress.end(unit(Stage::Grade, 0), grade, None, true);
+        progress.end(unit(Stage::Rank, 0), early, None, true);
+        assert_eq!(progress.as_of(&quiz, 1), UnixMillis(0), "the rank step looked before that was graded");
+        let later = progress.begin(unit(Stage::Rank, 0), UnixMillis(20));
+        progress.end(unit(Stage::Rank, 0), later, None, true);
+        assert_eq!(progress.as_of(&quiz, 1), UnixMillis(10));
+    }
+
+    #[test]
+    fn a_section_is_settled_only_after_looking_again_for_copies() {
+        let progress = Progress::new(2);
+        let quiz: QuizId = "q".parse().unwrap();
+        let rank = |now| {
+            for partition in 0..2 {
+                let began = progress.begin(unit(Stage::Rank, partition), UnixMillis(now));
+                progress.end(unit(Stage::Rank, partition), began, None, true);
+            }
+        };
+        let grade = |partition, now| {
+            let began = progress.begin(unit(Stage::Grade, partition), UnixMillis(now));
+            progress.end(unit(Stage::Grade, partition), began, None, true);
+        };
+        grade(0, 10);
+        grade(1, 11);
+        rank(12);
+        assert_eq!(progress.as_of(&quiz, 2), UnixMillis(0), "copies sent by 10 may not be applied by 11");
+        grade(0, 20);
+        grade(1, 21);
+        rank(22);
+        assert_eq!(progress.as_of(&quiz, 2), UnixMillis(10));
+    }
+
+    #[test]
+    fn a_step_that_did_not_see_the_end_claims_less() {
+        let progress = Progress::new(1);
+        let quiz: QuizId = "q".parse().unwrap();
+        let began = progress.begin(unit(Stage::Grade, 0), UnixMillis(100));
+        progress.end(unit(Stage::Grade, 0), began, Some(UnixMillis(50)), false);
+        let began = progress.begin(unit(Stage::Rank, 0), UnixMillis(101));
+        progress.end(unit(Stage::Rank, 0), began, None, true);
+        assert_eq!(progress.as_of(&quiz, 1), UnixMillis(49));
     }
 }

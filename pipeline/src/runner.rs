@@ -35,7 +35,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { records_max: 2_048, bytes_max: 4 << 20, wait: Duration::from_millis(100), linger: Duration::from_millis(5) }
+        Self { records_max: 2_048, bytes_max: 4 << 20, wait: Duration::from_millis(50), linger: Duration::from_millis(5) }
     }
 }
 

@@ -58,9 +58,9 @@ impl<'a> HandIn<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let Object(body): Object<Body<'a>> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
         let submission = body.submission.map(|text| text.parse::<SubmissionId>());
-        let submission = submission.transpose().map_err(|error| {
-            Error::new(Code::InvalidSubmission, error.to_string()).at("/submission")
-        })?;
+        let submission = submission
+            .transpose()
+            .map_err(|error| Error::new(Code::InvalidSubmission, error.to_string()).at("/submission"))?;
         Ok(Self { question: body.question, response: body.answer.0.response()?, submission })
     }
 }

@@ -328,7 +328,13 @@ pub struct ResultState<'a> {
 impl<'a> ResultState<'a> {
     /// Returns one participant's result.
     pub fn new(place: &'a PlaceView, participants: u64, revision: u64, answers: Vec<ReceiptState>) -> Self {
-        Self { row: (&place.row).into(), percentile: Points(place.percentile), participants, revision, answers }
+        Self {
+            row: (&place.row).into(),
+            percentile: Points(place.percentile),
+            participants,
+            revision,
+            answers,
+        }
     }
 }
 

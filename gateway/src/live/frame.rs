@@ -121,7 +121,10 @@ impl State {
     fn same_quiz(&self, other: &Self) -> bool {
         let (a, b) = (&self.quiz, &other.quiz);
         let question = |state: &Self| current(&state.quiz, state.now).map(|window| window.question);
-        a.status == b.status && a.is_final == b.is_final && a.sealed == b.sealed && question(self) == question(other)
+        a.status == b.status
+            && a.is_final == b.is_final
+            && a.sealed == b.sealed
+            && question(self) == question(other)
     }
 
     fn same_ranking(&self, other: &Self) -> bool {
@@ -189,7 +192,9 @@ impl Frame {
     /// Returns the frame as a server-sent event.
     pub fn sse(&self) -> Bytes {
         let event = self.event.name();
-        self.sse.get_or_init(|| format!("id: {}\nevent: {event}\ndata: {}\n\n", self.feed, self.data).into()).clone()
+        self.sse
+            .get_or_init(|| format!("id: {}\nevent: {event}\ndata: {}\n\n", self.feed, self.data).into())
+            .clone()
     }
 
     /// Returns the frame as a WebSocket message.

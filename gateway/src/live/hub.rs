@@ -31,7 +31,8 @@ impl Task {
     pub(super) async fn run(mut self) {
         let start = Instant::now();
         let elapsed = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut throttle = Throttle::new(u64::try_from(self.settings.interval.as_millis()).unwrap_or(u64::MAX));
+        let mut throttle =
+            Throttle::new(u64::try_from(self.settings.interval.as_millis()).unwrap_or(u64::MAX));
         let mut newest: Option<Arc<Published>> = None;
         loop {
             let expected = *self.feed.borrow_and_update();

@@ -76,7 +76,12 @@ pub(crate) fn events(watch: Watch, settings: &Settings) -> Response {
 
 /// Returns the response that turns the connection into a WebSocket and carries the watch over it. `peer` keeps the
 /// connection counted.
-pub(crate) fn upgrade(upgrade: WebSocketUpgrade, watch: Watch, peer: Option<Peer>, settings: &Settings) -> Response {
+pub(crate) fn upgrade(
+    upgrade: WebSocketUpgrade,
+    watch: Watch,
+    peer: Option<Peer>,
+    settings: &Settings,
+) -> Response {
     let settings = settings.clone();
     upgrade
         .protocols([PROTOCOL])

@@ -188,7 +188,12 @@ fn receipt_now(receipt: &ReceiptState, prefer: Option<Duration>) -> Response {
 }
 
 /// Answers a submission that counted before: as the first time, or with its receipt to one who would have waited.
-fn replay(quiz: &QuizId, receipt: &Receipt, partition: PartitionId, shown: Option<&ReceiptState>) -> Response {
+fn replay(
+    quiz: &QuizId,
+    receipt: &Receipt,
+    partition: PartitionId,
+    shown: Option<&ReceiptState>,
+) -> Response {
     let position = Place(partition, receipt.position);
     let mut response = match shown {
         Some(shown) => respond(StatusCode::OK, shown),

@@ -70,7 +70,11 @@ pub(super) async fn leaderboard(
 /// The books of a quiz (hosts).
 #[utoipa::path(get, path = "/v1/quizzes/{quiz}/books", tag = "leaderboard", params(("quiz" = String, Path)),
     responses((status = 200, body = BooksState<'static>)))]
-pub(super) async fn books(State(app): State<Arc<App>>, QuizPath(quiz): QuizPath, who: Who) -> Result<Response> {
+pub(super) async fn books(
+    State(app): State<Arc<App>>,
+    QuizPath(quiz): QuizPath,
+    who: Who,
+) -> Result<Response> {
     check_quiz(&who.host()?, &quiz)?;
     let view = read(&app, &quiz).await?;
     let books = app.views.books(&quiz).await?.ok_or(Code::UnknownQuiz)?;

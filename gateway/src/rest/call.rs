@@ -156,3 +156,50 @@ pub(super) fn tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item 
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn only_a_wait_of_1_to_10_seconds_is_a_preference() {
+        let wait = |value| prefer_wait(&headers(&[("prefer", value)])).map(|time| time.as_secs());
+        assert_eq!(wait("wait=2"), Some(2));
+        assert_eq!(wait("respond-async, Wait = \"10\""), Some(10));
+        for none in
+            ["wait=0", "wait=11", "wait=-1", "wait=1.5", "wait", "waiting=2", "wait=99999999999999999999"]
+        {
+            assert_eq!(wait(none), None, "{none}");
+        }
+        assert_eq!(prefer_wait(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_key_may_be_quoted_and_is_given_once() {
+        let key = |pairs: &[_]| idempotency_key(&headers(pairs)).map(|key| key.map(str::to_owned)).ok();
+        assert_eq!(key(&[]), Some(None));
+        assert_eq!(key(&[("idempotency-key", "\"abc\"")]), Some(Some("abc".into())));
+        assert_eq!(key(&[("idempotency-key", "abc")]), Some(Some("abc".into())));
+        for bad in
+            [&[("idempotency-key", "")][..], &[("idempotency-key", "\"\"")], &[("idempotency-key", "é")]]
+        {
+            assert_eq!(key(bad), None, "{bad:?}");
+        }
+        assert_eq!(key(&[("idempotency-key", "a"), ("idempotency-key", "a")]), None);
+    }
+
+    #[test]
+    fn a_known_tag_is_found_among_others() {
+        let known = |value| none_match(&headers(&[("if-none-match", value)]), "\"5\"");
+        assert!(known("\"5\"") && known("\"4\", W/\"5\"") && known("*"));
+        assert!(!known("\"4\"") && !known("5") && !none_match(&HeaderMap::new(), "\"5\""));
+    }
+}

@@ -133,9 +133,10 @@ pub(super) fn command_id(body: Option<&str>, key: Option<&str>) -> Result<Comman
         let hashed = || hashed_uuid(key).to_string().parse().expect("a UUID is an id");
         key.parse().unwrap_or_else(|_| hashed())
     };
-    let body: Option<CommandId> = body.map(str::parse).transpose().map_err(|error: operators::id::IdError| {
-        Error::new(Code::InvalidId, format!("the command's id {error}")).at("/id")
-    })?;
+    let body: Option<CommandId> =
+        body.map(str::parse).transpose().map_err(|error: operators::id::IdError| {
+            Error::new(Code::InvalidId, format!("the command's id {error}")).at("/id")
+        })?;
     match (body, key.map(from_key)) {
         (Some(body), Some(key)) if body != key => {
             let detail: Cow<'static, str> = "id and Idempotency-Key differ".into();

@@ -47,54 +47,164 @@ const BODY: &[Code] = &[
 /// Codes of operations that append to the log.
 const WRITE: &[Code] = &[Code::LogUnavailable, Code::ViewStale];
 
-/// Returns who may call an operation and its own codes. `None`: not in the table, which a test refuses.
-fn codes(method: &Method, path: &str) -> Option<(Access, Vec<Code>)> {
-    use Code::*;
-    let (access, groups, own): (_, &[&[Code]], &[Code]) = match (method.as_str(), path) {
-        ("GET", "/v1/quizzes") => (Access::Public, &[EVERY], &[InvalidQuery]),
-        ("GET", "/v1/quizzes/{quiz}") => (Access::Public, &[EVERY], &[UnknownQuiz]),
-        ("PUT", "/v1/quizzes/{quiz}") => (Access::Token, &[EVERY, BODY, WRITE], &[
-            TokenMissing, WrongRole, InvalidId, InvalidDefinition, InvalidSubmission, VersionMismatch, QuizOpen,
-            QuizClosed, SectionsFixed, NotVisibleYet,
-        ]),
-        ("POST", "/v1/quizzes/{quiz}/commands") => (Access::Token, &[EVERY, BODY, WRITE], &[
-            TokenMissing, WrongRole, WrongQuiz, UnknownQuiz, UnknownQuestion, UnsupportedCommand, InvalidId,
-            InvalidSubmission, SubmissionConflict, QuizOpen, QuizNotOpen, QuizClosed, QuestionOpened,
-            QuestionNotOpen, AnotherOpen, FreePaced, NotVisibleYet,
-        ]),
-        ("POST", "/v1/quizzes/{quiz}/participants") => (Access::Public, &[EVERY, BODY, WRITE], &[
-            WrongRole, WrongQuiz, UnknownQuiz, InvalidName, InvalidSubmission, SubmissionReused, QuizClosed,
-            NotVisibleYet,
-        ]),
-        ("GET", "/v1/quizzes/{quiz}/participants/{participant}") => {
-            (Access::Token, &[EVERY], &[TokenMissing, UnknownQuiz, UnknownParticipant])
-        }
-        ("POST", "/v1/quizzes/{quiz}/answers") => (Access::Token, &[EVERY, BODY, WRITE], &[
-            TokenMissing, WrongRole, WrongQuiz, NotParticipant, UnknownQuiz, UnknownQuestion, WrongShape,
-            UnknownChoice, RepeatedChoice, TooLong, MissingSubmission, InvalidSubmission, SubmissionConflict,
-            SubmissionReused, QuestionClosed, NotAcknowledged,
-        ]),
-        ("GET", "/v1/quizzes/{quiz}/submissions/{submission}") => (Access::Token, &[EVERY], &[
-            TokenMissing, WrongQuiz, UnknownQuiz, UnknownParticipant, UnknownSubmission, ReceiptPending,
-            InvalidQuery,
-        ]),
-        ("GET", "/v1/quizzes/{quiz}/leaderboard") => {
-            (Access::Public, &[EVERY], &[UnknownQuiz, UnknownParticipant, InvalidQuery])
-        }
-        ("GET", "/v1/quizzes/{quiz}/books") => {
-            (Access::Token, &[EVERY], &[TokenMissing, WrongRole, WrongQuiz, UnknownQuiz])
-        }
-        ("GET", "/v1/quizzes/{quiz}/live") => {
-            (Access::Public, &[EVERY], &[OriginRefused, UnknownQuiz, InvalidQuery, NotReady])
-        }
-        ("GET", "/healthz" | "/metrics") => (Access::Open, &[], &[MissingHost, Internal]),
-        ("GET", "/readyz") => (Access::Open, &[], &[MissingHost, NotReady]),
-        _ => return None,
-    };
-    let mut all = groups.concat();
-    all.extend(own);
-    Some((access, all))
+/// One operation: who may call it, and the codes it may answer with.
+struct Rule {
+    method: Method,
+    path: &'static str,
+    access: Access,
+    groups: &'static [&'static [Code]],
+    own: &'static [Code],
 }
+
+impl Rule {
+    const fn new(
+        method: Method,
+        path: &'static str,
+        access: Access,
+        groups: &'static [&'static [Code]],
+        own: &'static [Code],
+    ) -> Self {
+        Self { method, path, access, groups, own }
+    }
+}
+
+/// Every operation. A test refuses one that is missing.
+const RULES: &[Rule] = {
+    use Code::*;
+    &[
+        Rule::new(Method::GET, "/v1/quizzes", Access::Public, &[EVERY], &[InvalidQuery]),
+        Rule::new(Method::GET, "/v1/quizzes/{quiz}", Access::Public, &[EVERY], &[UnknownQuiz]),
+        Rule::new(
+            Method::PUT,
+            "/v1/quizzes/{quiz}",
+            Access::Token,
+            &[EVERY, BODY, WRITE],
+            &[
+                TokenMissing,
+                WrongRole,
+                InvalidId,
+                InvalidDefinition,
+                InvalidSubmission,
+                VersionMismatch,
+                QuizOpen,
+                QuizClosed,
+                SectionsFixed,
+                NotVisibleYet,
+            ],
+        ),
+        Rule::new(
+            Method::POST,
+            "/v1/quizzes/{quiz}/commands",
+            Access::Token,
+            &[EVERY, BODY, WRITE],
+            &[
+                TokenMissing,
+                WrongRole,
+                WrongQuiz,
+                UnknownQuiz,
+                UnknownQuestion,
+                UnsupportedCommand,
+                InvalidId,
+                InvalidSubmission,
+                SubmissionConflict,
+                QuizOpen,
+                QuizNotOpen,
+                QuizClosed,
+                QuestionOpened,
+                QuestionNotOpen,
+                AnotherOpen,
+                FreePaced,
+                NotVisibleYet,
+            ],
+        ),
+        Rule::new(
+            Method::POST,
+            "/v1/quizzes/{quiz}/participants",
+            Access::Public,
+            &[EVERY, BODY, WRITE],
+            &[
+                WrongRole,
+                WrongQuiz,
+                UnknownQuiz,
+                InvalidName,
+                InvalidSubmission,
+                SubmissionReused,
+                QuizClosed,
+                NotVisibleYet,
+            ],
+        ),
+        Rule::new(
+            Method::GET,
+            "/v1/quizzes/{quiz}/participants/{participant}",
+            Access::Token,
+            &[EVERY],
+            &[TokenMissing, UnknownQuiz, UnknownParticipant],
+        ),
+        Rule::new(
+            Method::POST,
+            "/v1/quizzes/{quiz}/answers",
+            Access::Token,
+            &[EVERY, BODY, WRITE],
+            &[
+                TokenMissing,
+                WrongRole,
+                WrongQuiz,
+                NotParticipant,
+                UnknownQuiz,
+                UnknownQuestion,
+                WrongShape,
+                UnknownChoice,
+                RepeatedChoice,
+                TooLong,
+                MissingSubmission,
+                InvalidSubmission,
+                SubmissionConflict,
+                SubmissionReused,
+                QuestionClosed,
+                NotAcknowledged,
+            ],
+        ),
+        Rule::new(
+            Method::GET,
+            "/v1/quizzes/{quiz}/submissions/{submission}",
+            Access::Token,
+            &[EVERY],
+            &[
+                TokenMissing,
+                WrongQuiz,
+                UnknownQuiz,
+                UnknownParticipant,
+                UnknownSubmission,
+                ReceiptPending,
+                InvalidQuery,
+            ],
+        ),
+        Rule::new(
+            Method::GET,
+            "/v1/quizzes/{quiz}/leaderboard",
+            Access::Public,
+            &[EVERY],
+            &[UnknownQuiz, UnknownParticipant, InvalidQuery],
+        ),
+        Rule::new(
+            Method::GET,
+            "/v1/quizzes/{quiz}/books",
+            Access::Token,
+            &[EVERY],
+            &[TokenMissing, WrongRole, WrongQuiz, UnknownQuiz],
+        ),
+        Rule::new(
+            Method::GET,
+            "/v1/quizzes/{quiz}/live",
+            Access::Public,
+            &[EVERY],
+            &[OriginRefused, UnknownQuiz, InvalidQuery, NotReady],
+        ),
+        Rule::new(Method::GET, "/healthz", Access::Open, &[], &[MissingHost, Internal]),
+        Rule::new(Method::GET, "/metrics", Access::Open, &[], &[MissingHost, Internal]),
+        Rule::new(Method::GET, "/readyz", Access::Open, &[], &[MissingHost, NotReady]),
+    ]
+};
 
 pub(super) fn base() -> OpenApi {
     let info = InfoBuilder::new()
@@ -122,9 +232,10 @@ pub(super) fn complete(document: &mut OpenApi) {
             [(Method::GET, &mut item.get), (Method::PUT, &mut item.put), (Method::POST, &mut item.post)];
         for (method, operation) in operations {
             let Some(operation) = operation else { continue };
-            if let Some((access, codes)) = codes(&method, path) {
-                secure(operation, access);
-                refuse(operation, &codes);
+            if let Some(rule) = RULES.iter().find(|rule| rule.method == method && rule.path == path) {
+                secure(operation, rule.access);
+                let codes = rule.groups.iter().copied().flatten().chain(rule.own).copied();
+                refuse(operation, codes);
             }
         }
     }
@@ -139,9 +250,9 @@ fn secure(operation: &mut Operation, access: Access) {
     };
 }
 
-fn refuse(operation: &mut Operation, codes: &[Code]) {
+fn refuse(operation: &mut Operation, codes: impl Iterator<Item = Code>) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for &code in codes {
+    for code in codes {
         by_status.entry(code.status().as_u16()).or_default().push(code);
     }
     for (status, mut codes) in by_status {

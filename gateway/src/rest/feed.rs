@@ -45,7 +45,8 @@ pub(super) async fn live(State(app): State<Arc<App>>, request: Request) -> Resul
     let QuizPath(quiz) = QuizPath::from_request_parts(&mut parts, &app).await?;
     let settings = app.live.settings();
     if !wants_websocket(&parts.headers) {
-        let seen = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let seen =
+            parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let watch = app.live.watch(&quiz, seen).await?;
         return Ok(wire::events(watch, settings));
     }
@@ -62,7 +63,9 @@ pub(super) async fn live(State(app): State<Arc<App>>, request: Request) -> Resul
 
 fn wants_websocket(headers: &HeaderMap) -> bool {
     let upgrades = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    upgrades.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+    upgrades
+        .flat_map(|value| value.split(','))
+        .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// Tells whether a page of this host opens the WebSocket, or no page at all. Browsers send their cookies and reach
@@ -76,4 +79,32 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
     let default = if scheme == "https" { ":443" } else { ":80" };
     let bare = |text: &str| text.strip_suffix(default).unwrap_or(text).to_ascii_lowercase();
     bare(host) == bare(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_this_host_open_a_websocket() {
+        let allowed = |host: &str, origin: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+            is_same_origin(&headers)
+        };
+        assert!(is_same_origin(&HeaderMap::new()), "no page asks");
+        assert!(allowed("localhost:8080", "http://localhost:8080"));
+        assert!(allowed("Quiz.example", "https://quiz.example:443"));
+        assert!(allowed("quiz.example:80", "http://quiz.example"));
+        for (host, origin) in [
+            ("localhost:8080", "http://localhost:8081"),
+            ("localhost:8080", "http://evil.example"),
+            ("localhost:8080", "http://localhost:8080.evil.example"),
+            ("localhost:8080", "null"),
+            ("localhost:8080", "localhost:8080"),
+        ] {
+            assert!(!allowed(host, origin), "{origin} at {host}");
+        }
+    }
 }

@@ -93,7 +93,9 @@ pub(super) async fn join(
     let status = if known.is_some() && caller.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = respond(status, &Joined { participant: participant.to_string(), token });
     let location = format!("/v1/quizzes/{quiz}/participants/{participant}");
-    response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).expect("ids fit a header"));
+    response
+        .headers_mut()
+        .insert(header::LOCATION, HeaderValue::try_from(location).expect("ids fit a header"));
     if known.is_some() && key.is_some() {
         let replayed = HeaderName::from_static("idempotent-replayed");
         response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
@@ -101,7 +103,13 @@ pub(super) async fn join(
     Ok(response)
 }
 
-async fn append_join(app: &App, quiz: &QuizId, section: u16, participant: ParticipantId, name: String) -> Result<()> {
+async fn append_join(
+    app: &App,
+    quiz: &QuizId,
+    section: u16,
+    participant: ParticipantId,
+    name: String,
+) -> Result<()> {
     let event = Event::Join { participant, name: name.clone() };
     match append_visibly(app, quiz, section, event, Awaited::Participant(participant, name)).await {
         Ok(_) => Ok(()),
@@ -129,7 +137,8 @@ fn subject(app: &App, quiz: &QuizId, caller: Option<&Caller>, key: Option<&str>)
 /// Tells whether a text can stand on a leaderboard: something to see, nothing that moves what stands around it.
 fn is_name(name: &str) -> bool {
     // Line and paragraph separators, and the marks that turn the direction of following text.
-    let moves = |c: char| matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let moves =
+        |c: char| matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let chars = name.chars().count();
     chars <= NAME_CHARS_MAX && !name.trim().is_empty() && !name.chars().any(|c| c.is_control() || moves(c))
 }
@@ -160,4 +169,21 @@ pub(super) async fn result(
     let receipt = |receipt| ReceiptState::new(receipt, participant, &view.definition, partition);
     let answers = receipts.iter().map(receipt).collect();
     Ok(respond(StatusCode::OK, &ResultState::new(&place, board.participants, board.revision, answers)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn a_name_shows_and_stays_in_its_place() {
+        for good in ["Ana", "Zoë 🎉", "نور", "a", &"é".repeat(64)] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in
+            ["", "  ", "a\nb", "a\0", "\u{202e}anA", "a\u{2066}b", "a\u{2028}b", "\u{7f}", &"é".repeat(65)]
+        {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+    }
 }

@@ -43,7 +43,11 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
 /// Hosts also get `definition`, keys included. Players see no question before it is opened.
 #[utoipa::path(get, path = "/v1/quizzes/{quiz}", tag = "quizzes", params(("quiz" = String, Path)),
     responses((status = 200, body = QuizState<'static>, headers(("ETag" = String, description = "the version")))))]
-pub(super) async fn show(State(app): State<Arc<App>>, QuizPath(quiz): QuizPath, who: Who) -> Result<Response> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    QuizPath(quiz): QuizPath,
+    who: Who,
+) -> Result<Response> {
     let view = read(&app, &quiz).await?;
     let mut state = QuizState::new(&view, app.clock.now());
     if who.is_host() {
@@ -96,7 +100,9 @@ pub(super) async fn publish(
             let named = versions.contains(&current).then_some(current);
             Some(named.or(versions.first().copied()).ok_or(Code::VersionMismatch)?)
         }
-        Condition::Present => Some(find(&app, &quiz, since).await?.ok_or(Code::VersionMismatch)?.view.status.version),
+        Condition::Present => {
+            Some(find(&app, &quiz, since).await?.ok_or(Code::VersionMismatch)?.view.status.version)
+        }
     };
     let id = command_id(None, idempotency_key(&headers)?)?;
     let event = Event::Command { id: id.clone(), command: Command::Publish { definition, if_version } };
@@ -104,7 +110,9 @@ pub(super) async fn publish(
     let Seen::Command(outcome) = seen else { return Err(Code::Internal.into()) };
     let (status, version) = match outcome {
         CommandOutcome::Accepted { version: 1, .. } => (StatusCode::CREATED, 1),
-        CommandOutcome::Accepted { version, .. } | CommandOutcome::Unchanged { version } => (StatusCode::OK, version),
+        CommandOutcome::Accepted { version, .. } | CommandOutcome::Unchanged { version } => {
+            (StatusCode::OK, version)
+        }
         CommandOutcome::Refused(refusal) => return Err(refusal.into()),
     };
     let mut response = respond(status, &Published { quiz: quiz.as_str(), version });

@@ -100,8 +100,16 @@ fn a_wrong_body_is_told_where_it_is_wrong() {
         (r#"{"titel":"t"}"#, Code::InvalidBody, "/titel"),
         (&question(r#""kind":"numeric","points":"many""#), Code::InvalidBody, "/questions/0/points"),
         (&question(r#""kind":"essay""#), Code::InvalidBody, "/questions/0/kind"),
-        (&question(r#""kind":"numeric","text":"t","key":{"value":[]}"#), Code::InvalidBody, "/questions/0/key/value"),
-        (&question(r#""kind":"numeric","text":"t","key":{"a/b~":1}"#), Code::InvalidBody, "/questions/0/key/a~1b~0"),
+        (
+            &question(r#""kind":"numeric","text":"t","key":{"value":[]}"#),
+            Code::InvalidBody,
+            "/questions/0/key/value",
+        ),
+        (
+            &question(r#""kind":"numeric","text":"t","key":{"a/b~":1}"#),
+            Code::InvalidBody,
+            "/questions/0/key/a~1b~0",
+        ),
     ] {
         assert_eq!(pointer(body), (code, at.to_owned()), "{body}");
     }
@@ -127,14 +135,23 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         "[-+0-9._e]{0,40}".prop_map(serde_json::Value::from),
     ];
     let name = prop_oneof![
-        Just("question"), Just("answer"), Just("submission"), Just("choice"), Just("choices"), Just("value"),
-        Just("text"), Just("other")
+        Just("question"),
+        Just("answer"),
+        Just("submission"),
+        Just("choice"),
+        Just("choices"),
+        Just("value"),
+        Just("text"),
+        Just("other")
     ];
     let value = leaf.prop_recursive(4, 64, 8, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::from),
             prop::collection::hash_map(name.clone(), inner, 0..4)
-                .prop_map(|map| map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<serde_json::Map<_, _>>())
+                .prop_map(|map| map
+                    .into_iter()
+                    .map(|(k, v)| (k.to_owned(), v))
+                    .collect::<serde_json::Map<_, _>>())
                 .prop_map(serde_json::Value::from),
         ]
     });

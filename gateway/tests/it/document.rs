@@ -45,8 +45,10 @@ fn every_operation_lists_its_errors_and_every_code_belongs_to_one() {
     let mut described = BTreeSet::new();
     for ((method, path), operation) in operations() {
         let responses = operation["responses"].as_object().unwrap();
-        let problems: Vec<_> =
-            responses.iter().filter(|(_, r)| r["content"].get("application/problem+json").is_some()).collect();
+        let problems: Vec<_> = responses
+            .iter()
+            .filter(|(_, r)| r["content"].get("application/problem+json").is_some())
+            .collect();
         assert!(!problems.is_empty(), "{method} {path} cannot fail?");
         for (status, response) in problems {
             let description = response["description"].as_str().unwrap();
@@ -59,7 +61,8 @@ fn every_operation_lists_its_errors_and_every_code_belongs_to_one() {
     }
     // These are about requests that are no operation.
     let outside = [Code::NotFound, Code::MethodNotAllowed];
-    let missing: Vec<_> = Code::ALL.iter().filter(|c| !described.contains(c) && !outside.contains(c)).collect();
+    let missing: Vec<_> =
+        Code::ALL.iter().filter(|c| !described.contains(c) && !outside.contains(c)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

@@ -38,7 +38,11 @@ fn a_burst_passes_and_one_more_does_not() {
     assert_eq!(headers["ratelimit-policy"], r#""player";q=3;w=3"#);
     assert_eq!(headers["ratelimit"], r#""player";r=0;t=1"#);
     assert_eq!(limits.subject(&bob).unwrap().remaining, 2, "others are not affected");
-    assert_eq!(limits.subject(&caller("ana", Role::Host)).unwrap().remaining, 999, "nor the same name as a host");
+    assert_eq!(
+        limits.subject(&caller("ana", Role::Host)).unwrap().remaining,
+        999,
+        "nor the same name as a host"
+    );
 }
 
 #[test]

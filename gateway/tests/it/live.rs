@@ -58,7 +58,8 @@ impl Client {
         let key = |row: &Value| row["participant"].as_str().unwrap().to_owned();
         match frame.event {
             Event::Snapshot => {
-                self.rows = data["standings"].as_array().unwrap().iter().map(|r| (key(r), r.clone())).collect();
+                self.rows =
+                    data["standings"].as_array().unwrap().iter().map(|r| (key(r), r.clone())).collect();
             }
             Event::Delta => {
                 assert_eq!(data["from"].as_u64(), self.feed, "a delta builds on what was sent");
@@ -66,7 +67,11 @@ impl Client {
                     assert!(self.rows.remove(gone.as_str().unwrap()).is_some(), "only who was there leaves");
                 }
                 for row in data["changed"].as_array().unwrap() {
-                    assert_ne!(self.rows.insert(key(row), row.clone()).as_ref(), Some(row), "only changes are sent");
+                    assert_ne!(
+                        self.rows.insert(key(row), row.clone()).as_ref(),
+                        Some(row),
+                        "only changes are sent"
+                    );
                 }
             }
             Event::Quiz => assert_eq!(data["from"].as_u64(), self.feed),
@@ -81,8 +86,11 @@ impl Client {
     }
 
     fn ranked(&self) -> Vec<(u64, String)> {
-        let mut rows: Vec<(u64, String)> =
-            self.rows.values().map(|r| (r["rank"].as_u64().unwrap(), r["points"].as_str().unwrap().into())).collect();
+        let mut rows: Vec<(u64, String)> = self
+            .rows
+            .values()
+            .map(|r| (r["rank"].as_u64().unwrap(), r["points"].as_str().unwrap().into()))
+            .collect();
         rows.sort();
         rows
     }
@@ -180,7 +188,11 @@ fn a_question_that_closes_by_the_clock_is_news_without_a_new_sequence() {
     let snapshot = Reader::new(None).take(&open);
     let data: Value = serde_json::from_str(&snapshot[0].data).unwrap();
     assert_eq!(data["quiz"]["question"]["id"], "q2");
-    assert_eq!(data["quiz"]["questions"].as_array().unwrap().len(), 1, "no question is shown before it opens");
+    assert_eq!(
+        data["quiz"]["questions"].as_array().unwrap().len(),
+        1,
+        "no question is shown before it opens"
+    );
     let closed = open.next(asked(20_000), 64).unwrap();
     let frames = Reader::new(Some(5)).take(&closed);
     let data: Value = serde_json::from_str(&frames[0].data).unwrap();

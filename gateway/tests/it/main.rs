@@ -1,5 +1,7 @@
 //! What the gateway decides without a log or a view: tokens, admission, parsing, frames, limits, the document.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
+
 mod admission;
 mod answer;
 mod document;

@@ -108,7 +108,8 @@ impl Probes {
     pub(crate) fn of(game: &Game) -> Self {
         let scenario = &game.scenario;
         let probes = scenario.players..scenario.seats();
-        let sender = |player: u32| (game.seats[player as usize].participant.clone(), watch::Sender::default());
+        let sender =
+            |player: u32| (game.seats[player as usize].participant.clone(), watch::Sender::default());
         Self(probes.map(sender).collect())
     }
 
@@ -137,7 +138,8 @@ pub(crate) async fn watch_feed(game: Arc<Game>, quiz: u32, probes: Option<Arc<Pr
     loop {
         let resume = last_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok());
         let extra = resume.map(|id| (HeaderName::from_static("last-event-id"), id));
-        let call = Call { method: Method::GET, path: path.clone(), bearer: None, extra, body: bytes::Bytes::new() };
+        let call =
+            Call { method: Method::GET, path: path.clone(), bearer: None, extra, body: bytes::Bytes::new() };
         if let Ok((head, mut stream)) = game.drive.connection().stream(&call).await
             && head.status == StatusCode::OK
         {
@@ -266,7 +268,8 @@ mod tests {
 
     #[test]
     fn events_are_found_wherever_the_stream_is_cut() {
-        let text = ": hello\n\nid: 7\nevent: delta\ndata: {\"a\":\ndata: 1}\n\nretry: 10\n\nid:8\r\ndata:x\r\n\r\n";
+        let text =
+            ": hello\n\nid: 7\nevent: delta\ndata: {\"a\":\ndata: 1}\n\nretry: 10\n\nid:8\r\ndata:x\r\n\r\n";
         let expected = [
             Frame { id: Some("7".into()), event: "delta".into(), data: "{\"a\":\n1}".into() },
             Frame { id: Some("8".into()), event: "message".into(), data: "x".into() },

@@ -20,6 +20,8 @@ use crate::verify::parse_millis;
 
 pub(crate) mod live;
 pub(crate) mod stats;
+#[cfg(test)]
+mod tests;
 
 use stats::{LATE_START, Stats};
 
@@ -194,11 +196,8 @@ impl Game {
         seed: u64,
     ) -> Released {
         let mut released = Released::All;
-        let mut chooser = Chooser {
-            game: self,
-            next: vec![0; self.scenario.players as usize],
-            rng: Rng::new(seed, 5),
-        };
+        let mut chooser =
+            Chooser { game: self, next: vec![0; self.scenario.players as usize], rng: Rng::new(seed, 5) };
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         for arrival in arrivals {
             let at = start + Duration::from_nanos(arrival.at_ns);

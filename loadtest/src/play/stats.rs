@@ -200,7 +200,9 @@ mod tests {
 
     fn base64_decode(text: &str) -> Vec<u8> {
         let value = |byte: u8| {
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|b| *b == byte)
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+                .iter()
+                .position(|b| *b == byte)
         };
         let bits: Vec<u32> = text.bytes().filter_map(value).map(|value| value as u32).collect();
         let mut bytes = Vec::new();

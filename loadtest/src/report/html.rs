@@ -42,7 +42,10 @@ pub(super) fn page(
     }
     for checked in checked {
         let mark = super::mark(checked.kept);
-        push(&mut page, format_args!("<p class=\"{}\">{mark} {}</p>", bad(checked.kept), escape(&checked.text)));
+        push(
+            &mut page,
+            format_args!("<p class=\"{}\">{mark} {}</p>", bad(checked.kept), escape(&checked.text)),
+        );
     }
     page.push_str("<table>");
     for (name, value) in facts {
@@ -119,12 +122,14 @@ fn over_time(page: &mut String, seconds: &[Second]) {
     for (us, label) in scale.decades() {
         let y = height(us);
         let (right, x) = (LEFT + WIDTH, LEFT - 8.0);
-        push(page, format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"));
+        push(
+            page,
+            format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"),
+        );
         push(page, format_args!("<text x=\"{x}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", y + 4.0));
     }
-    let figures: [(&str, fn(&Second) -> u64); 3] =
-        [("max", |s| s.max_us), ("p99", |s| s.p99_us), ("p50", |s| s.p50_us)];
-    for (nth, (name, figure)) in figures.into_iter().enumerate() {
+    for (nth, name) in ["max", "p99", "p50"].into_iter().enumerate() {
+        let figure = |second: &Second| [second.max_us, second.p99_us, second.p50_us][nth];
         page.push_str("<polyline fill=\"none\" stroke-width=\"1.8\" points=\"");
         for (second, figures) in seconds.iter().enumerate().filter(|(_, figures)| figures.acks > 0) {
             push(page, format_args!("{:.1},{:.1} ", across(second), height(figure(figures))));
@@ -132,7 +137,10 @@ fn over_time(page: &mut String, seconds: &[Second]) {
         push(page, format_args!("\" style=\"stroke: var(--{name})\"/>"));
         let x = LEFT + WIDTH - 40.0 - 60.0 * nth as f64;
         let y = TOP + HEIGHT + 34.0;
-        push(page, format_args!("<text x=\"{x}\" y=\"{y}\" style=\"fill: var(--{name}); opacity: 1\">{name}</text>"));
+        push(
+            page,
+            format_args!("<text x=\"{x}\" y=\"{y}\" style=\"fill: var(--{name}); opacity: 1\">{name}</text>"),
+        );
     }
     let step = seconds.len().div_ceil(10).max(1);
     for second in (0..seconds.len()).step_by(step) {

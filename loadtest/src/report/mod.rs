@@ -93,6 +93,7 @@ impl Report {
         if differences.total > differences.shown.len() as u64 {
             lines.push(format!("      … {} differences in all", differences.total));
         }
+        lines.extend(differences.notes.iter().map(|note| format!("      {note}")));
         lines.join("\n")
     }
 
@@ -105,7 +106,12 @@ impl Report {
         let unknown = audited.unknown_found + audited.unknown_absent;
         let mut line = format!(
             "{} participants, {} records counted again ({} counted, {} repeated, {} late), {} receipts and results read",
-            audited.participants, audited.records, audited.counted, audited.repeated, audited.late, audited.samples
+            audited.participants,
+            audited.records,
+            audited.counted,
+            audited.repeated,
+            audited.late,
+            audited.samples
         );
         if unknown > 0 {
             let written = write!(
@@ -151,7 +157,8 @@ impl Report {
                 stats.late_starts
             ),
         );
-        let statuses: Vec<String> = stats.statuses.iter().map(|(s, count)| format!("{s} × {count}")).collect();
+        let statuses: Vec<String> =
+            stats.statuses.iter().map(|(s, count)| format!("{s} × {count}")).collect();
         let failures: Vec<String> =
             stats.failures.iter().map(|(why, count)| format!("{} × {count}", why.name())).collect();
         row("responses", [statuses, failures].concat().join(", "));
@@ -163,9 +170,13 @@ impl Report {
         }
         row("settled after closing", self.show("settle_time"));
         if !stats.feed.events.is_empty() {
-            let events: Vec<String> = stats.feed.events.iter().map(|(e, count)| format!("{e} × {count}")).collect();
+            let events: Vec<String> =
+                stats.feed.events.iter().map(|(e, count)| format!("{e} × {count}")).collect();
             let mib = stats.feed.bytes as f64 / 1_048_576.0;
-            row("live feed", format!("{}, {mib:.1} MiB, reopened {}", events.join(", "), stats.feed.reconnects));
+            row(
+                "live feed",
+                format!("{}, {mib:.1} MiB, reopened {}", events.join(", "), stats.feed.reconnects),
+            );
         }
         row("generator", format!("{} of processor per answer", self.show("client_us_per_answer")));
         if finished.usages.server_end.is_some() {
@@ -240,7 +251,7 @@ impl Report {
                 "counted": audited.counted, "repeated": audited.repeated, "late": audited.late,
                 "unknown_found": audited.unknown_found, "unknown_absent": audited.unknown_absent,
                 "samples": audited.samples, "differences": audited.differences.total,
-                "shown": audited.differences.shown,
+                "shown": audited.differences.shown, "notes": audited.differences.notes,
             },
             "seconds": {"columns": ["acks", "p50_us", "p99_us", "max_us"], "rows": seconds.collect::<Vec<_>>()},
         })

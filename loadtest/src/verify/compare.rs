@@ -14,8 +14,14 @@ pub(crate) struct Differences {
     pub(crate) shown: Vec<String>,
     /// How many there are in all.
     pub(crate) total: u64,
+    /// What the audit knows of the first [`EXPLAINED_MAX`] participants whose figures differ.
+    pub(crate) notes: Vec<String>,
+    players: Vec<u32>,
     prefix: String,
 }
+
+/// Participants of each quiz whose answers are told one by one.
+pub(crate) const EXPLAINED_MAX: usize = 3;
 
 /// Enough to see the pattern, few enough to read.
 pub(crate) const SHOWN_MAX: usize = 20;
@@ -32,6 +38,11 @@ impl Differences {
         if self.shown.len() < SHOWN_MAX {
             self.shown.push(format!("{}: {}", self.prefix, text()));
         }
+    }
+
+    /// Returns the first participants of this quiz whose figures differ.
+    pub(crate) fn take_players(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.players)
     }
 
     /// Adds one if two values are not equal.
@@ -100,39 +111,62 @@ pub(crate) struct Member {
 }
 
 /// Compares a complete leaderboard with the recount: ranks, points, figures, names, and that everybody is there once.
-pub(crate) fn compare_board(recount: &Recount, members: &[Member], rows: &[Row], differences: &mut Differences) {
-    let standing = |member: &Member| {
-        (member.player, recount.standings.get(&member.player).copied().unwrap_or_default())
-    };
+pub(crate) fn compare_board(
+    recount: &Recount,
+    members: &[Member],
+    rows: &[Row],
+    differences: &mut Differences,
+) {
+    let standing =
+        |member: &Member| (member.player, recount.standings.get(&member.player).copied().unwrap_or_default());
     let mut expected: Vec<(u32, Standing)> = members.iter().map(standing).collect();
     let rank_of: HashMap<u32, (u64, Standing)> =
         ranks(&mut expected).into_iter().zip(&expected).map(|(rank, (p, s))| (*p, (rank, *s))).collect();
     let mut missing: HashMap<&str, &Member> = members.iter().map(|m| (m.id.as_str(), m)).collect();
     differences.equal("the number of rows", rows.len(), members.len());
-    let mut last_rank = 0;
+    let mut known: Vec<(&Row, &Member)> = Vec::with_capacity(rows.len());
     for row in rows {
-        if row.rank < last_rank {
-            differences.add(|| format!("rank {} of {} comes after rank {last_rank}", row.rank, row.participant));
+        match missing.remove(row.participant.as_str()) {
+            Some(member) => known.push((row, member)),
+            None => differences.add(|| format!("{} is on the board twice, or never joined", row.participant)),
         }
-        last_rank = row.rank;
-        let Some(member) = missing.remove(row.participant.as_str()) else {
-            differences.add(|| format!("{} is on the board twice, or never joined", row.participant));
-            continue;
-        };
-        let (rank, standing) = rank_of[&member.player];
-        let who = format!("{} ({})", member.name, member.id);
-        differences.equal(&format!("the rank of {who}"), row.rank, rank);
-        differences.equal(&format!("the name of {who}"), row.name.as_str(), member.name.as_str());
-        differences.equal(&format!("the points of {who}"), row.points, Decimal::from(standing.points));
-        differences.equal(&format!("the correct answers of {who}"), row.correct, standing.correct);
-        differences.equal(&format!("the time of {who}"), row.time_ms, standing.time_ms);
-        let last = standing.last_correct_at;
-        differences.equal(&format!("the last correct answer of {who}"), row.last_correct_at, last);
     }
     let mut absent: Vec<_> = missing.into_values().collect();
     absent.sort_by_key(|member| member.player);
     for member in absent {
         differences.add(|| format!("{} ({}) is not on the board", member.name, member.id));
+    }
+    // Figures before ranks: one wrong total moves hundreds of ranks, and would be hidden by them.
+    for (row, member) in &known {
+        compare_figures(row, member, rank_of[&member.player].1, differences);
+    }
+    let mut last_rank = 0;
+    for (row, member) in known {
+        if row.rank < last_rank {
+            differences
+                .add(|| format!("rank {} of {} comes after rank {last_rank}", row.rank, row.participant));
+        }
+        last_rank = row.rank;
+        let rank = rank_of[&member.player].0;
+        if row.rank != rank {
+            differences.add(|| {
+                format!("the rank of {} ({}) is {}, must be {rank}", member.name, member.id, row.rank)
+            });
+        }
+    }
+}
+
+fn compare_figures(row: &Row, member: &Member, standing: Standing, differences: &mut Differences) {
+    let before = differences.total;
+    let who = format!("{} ({})", member.name, member.id);
+    differences.equal(&format!("the name of {who}"), row.name.as_str(), member.name.as_str());
+    differences.equal(&format!("the points of {who}"), row.points, Decimal::from(standing.points));
+    differences.equal(&format!("the correct answers of {who}"), row.correct, standing.correct);
+    differences.equal(&format!("the time of {who}"), row.time_ms, standing.time_ms);
+    let last = standing.last_correct_at;
+    differences.equal(&format!("the last correct answer of {who}"), row.last_correct_at, last);
+    if differences.total > before && differences.players.len() < EXPLAINED_MAX {
+        differences.players.push(member.player);
     }
 }
 

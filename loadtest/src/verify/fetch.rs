@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::compare::{Books, Differences, Member, Row, compare_board, compare_books, compare_questions};
 use super::ledger::{Ledger, Position, submission_id};
-use super::recount::{Judged, Recount, Record, Timing, Window, recount};
+use super::recount::{Judged, Record, Recount, Timing, Window, explain, recount};
 use crate::client::{Call, Connection, Pause};
 use crate::quiz::{Host, Scenario, Seat};
 use crate::schedule::Rng;
@@ -170,6 +170,10 @@ impl Auditor<'_> {
             .collect();
         let rows = self.leaderboard(&id).await?;
         compare_board(&recount, &members, &rows, &mut self.audited.differences);
+        for player in self.audited.differences.take_players() {
+            let lines = explain(&self.scenario.paper, &timing, &records, &recount, player);
+            self.audited.differences.notes.extend(lines);
+        }
         let books: Books = self.read(&format!("/v1/quizzes/{id}/books")).await?;
         compare_books(&recount, extra, &books, &mut self.audited.differences);
         let names: Vec<&str> = self.scenario.paper.questions.iter().map(|asked| asked.id.as_str()).collect();
@@ -256,7 +260,9 @@ impl Auditor<'_> {
             }
             if let Some(receipt) = receipt {
                 let position = receipt.position.parse::<Position>();
-                let Ok(position) = position else { bail!("a receipt has the position {:?}", receipt.position) };
+                let Ok(position) = position else {
+                    bail!("a receipt has the position {:?}", receipt.position)
+                };
                 if places.insert(position.clone()) {
                     unseen -= 1;
                     let received_at = receipt.received_at;
@@ -286,7 +292,8 @@ impl Auditor<'_> {
                     first = Some((page.revision, page.participants));
                 }
                 Some((revision, _)) if page.revision != *revision => {
-                    differences.add(|| format!("the board moved after final: {revision} to {}", page.revision));
+                    differences
+                        .add(|| format!("the board moved after final: {revision} to {}", page.revision));
                 }
                 Some(_) => {}
             }
@@ -402,7 +409,11 @@ fn compare_receipt(
         Judged::Counted { points, correct } => (points, Some(correct)),
         Judged::Repeated | Judged::Late | Judged::TooEarly => (0, None),
     };
-    differences.equal(&format!("the points of {id}"), receipt.points.unwrap_or_default(), Decimal::from(points));
+    differences.equal(
+        &format!("the points of {id}"),
+        receipt.points.unwrap_or_default(),
+        Decimal::from(points),
+    );
     if correct.is_some() {
         differences.equal(&format!("correctness of {id}"), receipt.correct, correct);
     }

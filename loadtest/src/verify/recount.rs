@@ -145,9 +145,9 @@ pub(crate) fn recount(
         let answer = |record: &Record| (record.content.player, record.content.question);
         answer(a).cmp(&answer(b)).then_with(|| a.position.place.cmp(&b.position.place))
     });
-    for answers in records.chunk_by(|a, b| {
-        (a.content.player, a.content.question) == (b.content.player, b.content.question)
-    }) {
+    for answers in records
+        .chunk_by(|a, b| (a.content.player, a.content.question) == (b.content.player, b.content.question))
+    {
         let mut won = false;
         for record in answers {
             let judged = if won { Judged::Repeated } else { judge(paper, timing, record) };
@@ -180,12 +180,14 @@ fn check_places(records: &[Record], differences: &mut Differences) {
             && other != record.submission
         {
             let at = &record.position;
-            differences.add(|| format!("submissions {other} and {} have one position {at:?}", record.submission));
+            differences
+                .add(|| format!("submissions {other} and {} have one position {at:?}", record.submission));
         }
         let (player, partition) = (record.content.player, record.position.partition);
         let home = *homes.entry(player).or_insert(partition);
         if home != partition {
-            differences.add(|| format!("participant {player} has answers in partitions {home} and {partition}"));
+            differences
+                .add(|| format!("participant {player} has answers in partitions {home} and {partition}"));
         }
     }
 }
@@ -208,6 +210,33 @@ fn judge(paper: &Paper, timing: &Timing, record: &Record) -> Judged {
         (true, Award::Kahoot, Some(limit_ms)) => kahoot(taken_ms, limit_ms, asked.points),
     };
     Judged::Counted { points, correct }
+}
+
+/// Tells what the audit knows of one participant's answers, a line for each record.
+pub(crate) fn explain(
+    paper: &Paper,
+    timing: &Timing,
+    records: &[Record],
+    recount: &Recount,
+    player: u32,
+) -> Vec<String> {
+    let mine = records.iter().zip(&recount.judged).filter(|(record, _)| record.content.player == player);
+    let line = |(record, judged): (&Record, &Judged)| {
+        let asked = &paper.questions[usize::from(record.content.question)].id;
+        let when = window(timing, record.content.question).map_or_else(String::new, |window| {
+            let opened = record.received_at as i128 - i128::from(window.opened_at);
+            let closed = match window.closes_at {
+                u64::MAX => String::new(),
+                closes_at => {
+                    format!(", {} ms to its closing", i128::from(closes_at) - i128::from(record.received_at))
+                }
+            };
+            format!(", received {opened} ms after its opening{closed}")
+        });
+        let Position { partition, place } = &record.position;
+        format!("p{player} {asked}{when}, in partition {partition} at {place:?}: must be {judged:?}")
+    };
+    mine.map(line).collect()
 }
 
 fn window(timing: &Timing, question: u16) -> Option<Window> {

@@ -6,20 +6,15 @@ use rust_decimal::Decimal;
 
 use super::compare::{Books, Differences, Member, Row, compare_board, compare_books, compare_questions};
 use super::ledger::Submission;
-use super::recount::{Judged, Record, Recount, Standing, Timing, Window, kahoot, ranks, recount};
+use super::recount::{Judged, Record, Recount, Standing, Timing, Window, explain, kahoot, ranks, recount};
 use crate::quiz::{Asked, Award, Pace, Paper};
 
 const OPENED: u64 = 1_000_000;
 const CLOSES: u64 = 1_020_000;
 
 fn paper(award: Award) -> Paper {
-    let asked = |index| Asked {
-        id: format!("q{index}"),
-        points: 1_000,
-        limit_ms: Some(20_000),
-        award,
-        key: 1,
-    };
+    let asked =
+        |index| Asked { id: format!("q{index}"), points: 1_000, limit_ms: Some(20_000), award, key: 1 };
     let pace = if award == Award::Kahoot { Pace::Host } else { Pace::Free };
     Paper { pace, questions: (1..=2).map(asked).collect(), choices: vec!["a", "b"], boost: None }
 }
@@ -122,8 +117,13 @@ fn time_is_taken_from_the_window_of_the_question() {
 #[test]
 fn equals_share_a_rank_and_the_next_rank_stays_empty() {
     let standing = |points, time_ms| Standing { points, correct: 1, time_ms, last_correct_at: 5 };
-    let mut standings =
-        [(0, standing(41, 9)), (1, standing(44, 9)), (2, standing(42, 9)), (3, standing(42, 9)), (4, standing(41, 8))];
+    let mut standings = [
+        (0, standing(41, 9)),
+        (1, standing(44, 9)),
+        (2, standing(42, 9)),
+        (3, standing(42, 9)),
+        (4, standing(41, 8)),
+    ];
     assert_eq!(ranks(&mut standings), [1, 2, 2, 4, 5]);
     assert_eq!(standings.map(|(player, _)| player), [1, 2, 3, 4, 0]);
 }
@@ -203,6 +203,24 @@ fn every_planted_fault_of_the_board_is_found() {
         plant(&mut board);
         assert!(check(&board, &books(), 9).total > 0, "{what} was not found");
     }
+}
+
+#[test]
+fn a_wrong_total_is_told_before_the_ranks_that_it_moved_and_is_explained() {
+    let mut board = board();
+    board[0].points = Decimal::from(2_000);
+    (board[0].rank, board[1].rank) = (1, 2);
+    let mut records = run();
+    let (recount, mut differences) = count(Award::Flat, &mut records);
+    compare_board(&recount, &members(), &board, &mut differences);
+    assert!(differences.shown[0].contains("the points of p1"), "{:?}", differences.shown);
+    assert!(differences.shown[1].contains("the rank of p0"), "{:?}", differences.shown);
+    assert_eq!(differences.take_players(), [1]);
+    let lines = explain(&paper(Award::Flat), &timing(), &records, &recount, 2);
+    assert_eq!(
+        lines[1],
+        "p2 q2, received 20001 ms after its opening, -1 ms to its closing, in partition 0 at Small(13): must be Late"
+    );
 }
 
 #[test]
