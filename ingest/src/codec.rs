@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use operators::effect::Effect;
-use operators::event::Envelope;
+use operators::event::{Envelope, Event};
 use operators::id::Position;
 use prost::Message;
 
@@ -18,13 +18,19 @@ pub mod part;
 /// The reader version that this build is. Records name the oldest reader that understands them.
 pub const READER: u32 = 1;
 
-/// A record does not fit into a log.
+/// A record does not fit into a log, or what the stages make of it would not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record has {bytes} bytes, more than {RECORD_BYTES_MAX}")]
+#[error("the record has {bytes} bytes, more than {max}")]
 pub struct TooLarge {
     /// Encoded size.
     pub bytes: usize,
+    /// Largest size for its kind.
+    pub max: usize,
 }
+
+/// Bytes that a record from outside leaves free for what the stages add when they carry it on: a number and a time to
+/// a copied command, a position and a status to an effect, a judgement and a standing to a receipt.
+const ADDED_BYTES_MAX: usize = 4 << 10;
 
 /// A record cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +57,11 @@ impl DecodeError {
 /// # Errors
 /// [`TooLarge`]: refuse the request that wanted it.
 pub fn encode_envelope(envelope: &Envelope) -> Result<Bytes, TooLarge> {
-    sized(&event::submission(envelope))
+    let max = match envelope.event {
+        Event::Answer(_) | Event::Join { .. } | Event::Command { .. } => RECORD_BYTES_MAX - ADDED_BYTES_MAX,
+        Event::Copy { .. } | Event::Seal { .. } => RECORD_BYTES_MAX,
+    };
+    sized(&event::submission(envelope), max)
 }
 
 /// Returns the event of a `submissions` record.
@@ -60,15 +70,20 @@ pub fn encode_envelope(envelope: &Envelope) -> Result<Bytes, TooLarge> {
 /// [`DecodeError`] says whether to go on.
 pub fn decode_envelope(payload: &[u8]) -> Result<Envelope, DecodeError> {
     readable(payload)?;
-    event::envelope(proto::Submission::decode(payload).map_err(DecodeError::malformed)?)
+    let envelope = event::envelope(proto::Submission::decode(payload).map_err(DecodeError::malformed)?)?;
+    // A definition from another writer may lack what ours spells out, but does not grow fourfold with it.
+    if payload.len() > RECORD_BYTES_MAX / 4 {
+        encode_envelope(&envelope).map_err(DecodeError::malformed)?;
+    }
+    Ok(envelope)
 }
 
 /// Returns a `standings` record.
 ///
 /// # Errors
-/// [`TooLarge`]: cannot happen for effects of records that fit, except for a definition near the limit.
+/// [`TooLarge`]: cannot happen for effects of records that were decoded.
 pub fn encode_effect(effect: &Effect) -> Result<Bytes, TooLarge> {
-    sized(&effect::standings(effect))
+    sized(&effect::standings(effect), RECORD_BYTES_MAX)
 }
 
 /// Returns the effect of a `standings` record.
@@ -96,7 +111,13 @@ pub struct DeadLetter {
 }
 
 /// Returns a `dead-letters` record; the payload is cut if the letter would not fit the log with it.
-pub fn encode_dead_letter(stream: Stream, partition: PartitionId, position: Position, reason: &str, payload: &Bytes) -> Bytes {
+pub fn encode_dead_letter(
+    stream: Stream,
+    partition: PartitionId,
+    position: Position,
+    reason: &str,
+    payload: &Bytes,
+) -> Bytes {
     // The frame around payload and reason is far smaller than this.
     const FRAME_BYTES: usize = 4 << 10;
     let fits = RECORD_BYTES_MAX - FRAME_BYTES;
@@ -125,10 +146,10 @@ pub fn decode_dead_letter(payload: &[u8]) -> Result<DeadLetter, DecodeError> {
     })
 }
 
-fn sized(message: &impl Message) -> Result<Bytes, TooLarge> {
+fn sized(message: &impl Message, max: usize) -> Result<Bytes, TooLarge> {
     let bytes = message.encoded_len();
-    if bytes > RECORD_BYTES_MAX {
-        return Err(TooLarge { bytes });
+    if bytes > max {
+        return Err(TooLarge { bytes, max });
     }
     Ok(message.encode_to_vec().into())
 }

@@ -51,6 +51,8 @@ pub struct Effect {
 pub enum Change {
     /// An answer was judged.
     ScoreChanged(Box<ScoreChanged>),
+    /// A counted answer turned out to be late: the close that it came after reached this section later than it did.
+    Overruled(Box<Overruled>),
     /// A participant is in the quiz under this name.
     Joined {
         /// Who.
@@ -89,6 +91,21 @@ pub struct ScoreChanged {
     pub awarded: Decimal,
 }
 
+/// A counted answer is late after all: its receipt says so from here on, and it is worth nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overruled {
+    /// Who.
+    pub participant: ParticipantId,
+    /// Index of the question.
+    pub question: u16,
+    /// The participant's standing without it.
+    pub standing: Standing,
+    /// The section's books of this question.
+    pub tally: Tally,
+    /// Sum of all points that this section awarded.
+    pub awarded: Decimal,
+}
+
 /// The figures that rank a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
@@ -100,6 +117,19 @@ pub struct Standing {
     pub time_ms: u64,
     /// Scoring time of the last of them.
     pub last_correct_at: UnixMillis,
+}
+
+impl Standing {
+    /// Adds one counted answer.
+    pub(crate) fn add(&mut self, fraction: Fraction, taken_ms: u64, points: Decimal, at: UnixMillis) {
+        // Within the limits a total stays far below what a Decimal holds; saturating keeps the fold total all the same.
+        self.points = self.points.saturating_add(points).normalize();
+        if fraction.is_whole() {
+            self.correct += 1;
+            self.time_ms = self.time_ms.saturating_add(taken_ms);
+            self.last_correct_at = self.last_correct_at.max(at);
+        }
+    }
 }
 
 /// The judgement of one submission.
@@ -217,6 +247,11 @@ impl Tally {
         for (mine, theirs) in self.rejected.iter_mut().zip(other.rejected) {
             *mine += theirs;
         }
+    }
+    /// Moves one answer from counted to late.
+    pub fn overrule(&mut self) {
+        self.counted = self.counted.saturating_sub(1);
+        self.late += 1;
     }
     /// Returns the number of answers in all.
     pub fn received(&self) -> u64 {

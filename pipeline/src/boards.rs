@@ -21,7 +21,7 @@ use crate::cache::{Cache, Shared, read};
 use crate::notices::Notices;
 use crate::progress::Progress;
 use crate::stage::Operator;
-use crate::stage::rank::{Rank, board_key, index_entry, index_key, marks_prefix, receipt, receipt_key, receipts_prefix};
+use crate::stage::rank::{Rank, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix};
 use crate::store::{Stage, Store, StoreError, Unit, scan_all};
 
 /// Views over the states of the rank stage.
@@ -135,8 +135,7 @@ impl Boards {
     async fn read_receipts(&self, quiz: &QuizId, participant: ParticipantId) -> Result<Vec<Receipt>> {
         let prefix = receipts_prefix(quiz, participant);
         let rows = scan_all(&*self.store, self.unit(quiz), &prefix).await.map_err(unavailable)?;
-        let receipts = rows.iter().map(|(_, value)| receipt(value));
-        receipts.collect::<std::result::Result<_, _>>().map_err(|error| Unavailable(error.to_string()))
+        receipts(&rows).map_err(|error| Unavailable(error.to_string()))
     }
 }
 
@@ -256,8 +255,10 @@ impl Views for Boards {
     ) -> BoxFuture<'a, Result<Option<Receipt>>> {
         async move {
             let key = receipt_key(quiz, participant, Slot::Question(question));
-            let value = self.store.get(self.unit(quiz), &key).await.map_err(unavailable)?;
-            value.map(|value| receipt(&value)).transpose().map_err(|error| Unavailable(error.to_string()))
+            // The receipt and, behind it, the mark that it was overruled.
+            let rows = self.store.scan(self.unit(quiz), &key, None, 2).await.map_err(unavailable)?;
+            let receipts = receipts(&rows).map_err(|error| Unavailable(error.to_string()))?;
+            Ok(receipts.into_iter().next())
         }
         .boxed()
     }

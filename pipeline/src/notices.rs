@@ -150,7 +150,7 @@ impl Audience for Notices {
                 awaited.push(Awaited::Participant(*participant, name.clone()));
             }
             Change::QuizChanged(_) | Change::Reached { .. } => *commands = true,
-            Change::Sealed { .. } => {}
+            Change::Overruled(_) | Change::Sealed { .. } => {}
         }
     }
 

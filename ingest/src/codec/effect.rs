@@ -1,6 +1,6 @@
 //! `standings`: effects and their messages.
 
-use operators::effect::{Change, Effect, QuizChanged, ScoreChanged};
+use operators::effect::{Change, Effect, Overruled, QuizChanged, ScoreChanged};
 
 use super::event::{scope, seal};
 use super::{DecodeError, part};
@@ -17,9 +17,17 @@ pub(super) fn standings(effect: &Effect) -> proto::Standings {
             question: score.question.map(u32::from),
             awarded: score.awarded.to_string(),
         })),
-        Change::Joined { participant, name } => {
-            Wire::Joined(proto::Join { participant: participant.0.to_be_bytes().to_vec(), name: name.clone() })
-        }
+        Change::Overruled(overruled) => Wire::Overruled(Box::new(proto::Overruled {
+            participant: overruled.participant.0.to_be_bytes().to_vec(),
+            question: overruled.question.into(),
+            standing: Some(part::standing_message(&overruled.standing)),
+            tally: Some(part::tally_message(&overruled.tally)),
+            awarded: overruled.awarded.to_string(),
+        })),
+        Change::Joined { participant, name } => Wire::Joined(proto::Join {
+            participant: participant.0.to_be_bytes().to_vec(),
+            name: name.clone(),
+        }),
         Change::QuizChanged(changed) => Wire::QuizChanged(Box::new(proto::QuizChanged {
             id: changed.id.to_string(),
             outcome: Some(part::outcome_message(changed.outcome)),
@@ -51,6 +59,13 @@ pub(super) fn effect(message: proto::Standings) -> Result<Effect, DecodeError> {
             tally: part::tally(score.tally),
             question: score.question.map(|index| part::small(index, "question")).transpose()?,
             awarded: part::decimal(&score.awarded)?,
+        })),
+        Wire::Overruled(overruled) => Change::Overruled(Box::new(Overruled {
+            participant: part::participant(&overruled.participant)?,
+            question: part::small(overruled.question, "question")?,
+            standing: part::standing(&part::need(overruled.standing, "standing")?)?,
+            tally: part::tally(overruled.tally),
+            awarded: part::decimal(&overruled.awarded)?,
         })),
         Wire::Joined(join) => {
             Change::Joined { participant: part::participant(&join.participant)?, name: join.name }

@@ -115,9 +115,10 @@ pub(super) fn response(message: Option<proto::Response>) -> Result<Response> {
 pub fn command_message(command: &Command) -> proto::Command {
     use proto::command::Kind;
     let kind = match command {
-        Command::Publish { definition, if_version } => {
-            Kind::Publish(proto::Publish { definition: definition_bytes(definition), if_version: *if_version })
-        }
+        Command::Publish { definition, if_version } => Kind::Publish(proto::Publish {
+            definition: definition_bytes(definition),
+            if_version: *if_version,
+        }),
         Command::Open => Kind::Open(proto::Open {}),
         Command::OpenQuestion(question) => Kind::OpenQuestion(question.to_string()),
         Command::CloseQuestion(question) => Kind::CloseQuestion(question.to_string()),

@@ -49,6 +49,9 @@ pub struct Condition {
     pub expected: Option<Vec<u8>>,
 }
 
+/// Key and value of a row.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// A row to write, or with no value to remove.
 pub type RowWrite = (Vec<u8>, Option<Vec<u8>>);
 
@@ -157,12 +160,7 @@ impl Embedded {
     ///
     /// # Errors
     /// `Corrupt`: call a person.
-    pub fn rows(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    pub fn rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, ReadError> {
         chunk::scan(&self.inner.database.snapshot(), &self.inner.rows, prefix, after, limit)
     }
 

@@ -149,7 +149,7 @@ pub struct Standings {
     /// of the record in `submissions` that made it
     #[prost(bytes = "vec", tag = "6")]
     pub position: ::prost::alloc::vec::Vec<u8>,
-    #[prost(oneof = "standings::Change", tags = "7, 8, 9, 10, 11")]
+    #[prost(oneof = "standings::Change", tags = "7, 8, 9, 10, 11, 12")]
     pub change: ::core::option::Option<standings::Change>,
 }
 /// Nested message and enum types in `Standings`.
@@ -166,7 +166,26 @@ pub mod standings {
         Reached(u64),
         #[prost(message, tag = "11")]
         Sealed(super::Seal),
+        #[prost(message, tag = "12")]
+        Overruled(::prost::alloc::boxed::Box<super::Overruled>),
     }
+}
+/// A counted answer is late after all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Overruled {
+    /// 16 bytes
+    #[prost(bytes = "vec", tag = "1")]
+    pub participant: ::prost::alloc::vec::Vec<u8>,
+    /// index
+    #[prost(uint32, tag = "2")]
+    pub question: u32,
+    #[prost(message, optional, tag = "3")]
+    pub standing: ::core::option::Option<Standing>,
+    #[prost(message, optional, tag = "4")]
+    pub tally: ::core::option::Option<Tally>,
+    /// decimal
+    #[prost(string, tag = "5")]
+    pub awarded: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ScoreChanged {
@@ -545,6 +564,9 @@ pub struct Counted {
     /// among the participant's answers
     #[prost(uint32, tag = "6")]
     pub place: u32,
+    /// overruled
+    #[prost(bool, tag = "7")]
+    pub late: bool,
     #[prost(oneof = "counted::Picked", tags = "2, 3, 4")]
     pub picked: ::core::option::Option<counted::Picked>,
 }

@@ -53,7 +53,11 @@ pub(super) fn check(source: &Source) -> Result<Vec<Question>, Vec<Problem>> {
     let mut questions = Vec::with_capacity(source.questions.len());
     for (index, question) in source.questions.iter().enumerate() {
         if !seen.insert(question.id.as_str()) {
-            problems.add(format!("/questions/{index}/id"), "duplicate", format!("{} names two questions", question.id));
+            problems.add(
+                format!("/questions/{index}/id"),
+                "duplicate",
+                format!("{} names two questions", question.id),
+            );
         }
         if let Some(checked) = self::question(&mut problems, index, source.pace, question) {
             questions.push(checked);
@@ -68,10 +72,18 @@ fn question(problems: &mut Problems, index: usize, pace: Pace, q: &QuestionSourc
     if q.points < Decimal::ZERO || q.points > Decimal::from(limits::POINTS_MAX) {
         problems.add(at("points"), "out_of_range", format!("must be 0 to {}", limits::POINTS_MAX));
     } else if q.points.normalize().scale() > limits::POINTS_SCALE_MAX {
-        problems.add(at("points"), "too_precise", format!("has more than {} decimals", limits::POINTS_SCALE_MAX));
+        problems.add(
+            at("points"),
+            "too_precise",
+            format!("has more than {} decimals", limits::POINTS_SCALE_MAX),
+        );
     }
     if q.time_limit_ms.is_some_and(|ms| ms == 0 || ms > limits::TIME_LIMIT_MS_MAX) {
-        problems.add(at("time_limit_ms"), "out_of_range", format!("must be 1 to {}", limits::TIME_LIMIT_MS_MAX));
+        problems.add(
+            at("time_limit_ms"),
+            "out_of_range",
+            format!("must be 1 to {}", limits::TIME_LIMIT_MS_MAX),
+        );
     }
     match (q.award, pace, q.time_limit_ms) {
         (Award::Kahoot1, Pace::Free, _) => {
@@ -101,7 +113,11 @@ fn choices(problems: &mut Problems, index: usize, q: &QuestionSource) {
     match q.kind {
         Kind::SingleChoice | Kind::MultipleChoice => {
             if q.choices.len() < 2 || q.choices.len() > limits::CHOICES_MAX {
-                problems.add(at.clone(), "out_of_range", format!("must hold 2 to {} choices", limits::CHOICES_MAX));
+                problems.add(
+                    at.clone(),
+                    "out_of_range",
+                    format!("must hold 2 to {} choices", limits::CHOICES_MAX),
+                );
             }
         }
         Kind::Numeric | Kind::ShortText => {
@@ -201,7 +217,11 @@ fn numeric(problems: &mut Problems, at: &str, key: &KeySource) -> Option<Key> {
         }
         (None, Some(min), Some(max)) => {
             if key.tolerance.is_some() {
-                problems.add(format!("{at}/tolerance"), "unexpected", "goes with value, not with min and max");
+                problems.add(
+                    format!("{at}/tolerance"),
+                    "unexpected",
+                    "goes with value, not with min and max",
+                );
             }
             if min > max {
                 problems.add(format!("{at}/min"), "out_of_range", "is greater than max");
@@ -223,7 +243,11 @@ fn text(problems: &mut Problems, at: &str, key: &KeySource) -> Option<Key> {
         return None;
     };
     if forms.len() > limits::ACCEPTED_MAX {
-        problems.add(format!("{at}/accept"), "out_of_range", format!("lists more than {} forms", limits::ACCEPTED_MAX));
+        problems.add(
+            format!("{at}/accept"),
+            "out_of_range",
+            format!("lists more than {} forms", limits::ACCEPTED_MAX),
+        );
     }
     for (nth, form) in forms.iter().enumerate() {
         problems.text(format!("{at}/accept/{nth}"), form, limits::ANSWER_TEXT_CHARS_MAX);

@@ -31,18 +31,50 @@ fn the_contract_example_is_taken() {
 fn each_fault_is_named_with_its_place() {
     let choices = r#""choices":[{"id":"a","text":"A"},{"id":"b","text":"B"}]"#;
     let cases = [
-        (format!(r#""kind":"single_choice",{choices},"key":{{"choice":"c"}}"#), "/questions/0/key/choice", "unknown_choice"),
+        (
+            format!(r#""kind":"single_choice",{choices},"key":{{"choice":"c"}}"#),
+            "/questions/0/key/choice",
+            "unknown_choice",
+        ),
         (format!(r#""kind":"single_choice",{choices},"key":{{}}"#), "/questions/0/key/choice", "missing"),
-        (format!(r#""kind":"single_choice",{choices},"key":{{"choice":"a","value":"1"}}"#), "/questions/0/key/value", "unexpected"),
+        (
+            format!(r#""kind":"single_choice",{choices},"key":{{"choice":"a","value":"1"}}"#),
+            "/questions/0/key/value",
+            "unexpected",
+        ),
         (r#""kind":"single_choice","key":{"choice":"a"}"#.into(), "/questions/0/choices", "out_of_range"),
-        (format!(r#""kind":"multiple_choice",{choices},"key":{{"choices":["a","a"]}}"#), "/questions/0/key/choices/1", "duplicate"),
-        (r#""kind":"numeric","key":{"value":"1","tolerance":"-1"}"#.into(), "/questions/0/key/tolerance", "out_of_range"),
+        (
+            format!(r#""kind":"multiple_choice",{choices},"key":{{"choices":["a","a"]}}"#),
+            "/questions/0/key/choices/1",
+            "duplicate",
+        ),
+        (
+            r#""kind":"numeric","key":{"value":"1","tolerance":"-1"}"#.into(),
+            "/questions/0/key/tolerance",
+            "out_of_range",
+        ),
         (r#""kind":"numeric","key":{"min":"2","max":"1"}"#.into(), "/questions/0/key/min", "out_of_range"),
-        (r#""kind":"numeric","key":{"value":"79228162514264337593543950335","tolerance":"1"}"#.into(), "/questions/0/key", "out_of_range"),
+        (
+            r#""kind":"numeric","key":{"value":"79228162514264337593543950335","tolerance":"1"}"#.into(),
+            "/questions/0/key",
+            "out_of_range",
+        ),
         (r#""kind":"short_text","key":{"accept":[" "]}"#.into(), "/questions/0/key/accept/0", "empty"),
-        (r#""kind":"numeric","key":{"value":"1"},"points":"-1""#.into(), "/questions/0/points", "out_of_range"),
-        (r#""kind":"numeric","key":{"value":"1"},"points":"0.0000001""#.into(), "/questions/0/points", "too_precise"),
-        (r#""kind":"numeric","key":{"value":"1"},"award":"kahoot@1""#.into(), "/questions/0/time_limit_ms", "missing"),
+        (
+            r#""kind":"numeric","key":{"value":"1"},"points":"-1""#.into(),
+            "/questions/0/points",
+            "out_of_range",
+        ),
+        (
+            r#""kind":"numeric","key":{"value":"1"},"points":"0.0000001""#.into(),
+            "/questions/0/points",
+            "too_precise",
+        ),
+        (
+            r#""kind":"numeric","key":{"value":"1"},"award":"kahoot@1""#.into(),
+            "/questions/0/time_limit_ms",
+            "missing",
+        ),
     ];
     for (fields, pointer, code) in cases {
         let problems = parse(&question(&fields)).expect_err(&fields);

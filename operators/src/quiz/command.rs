@@ -26,11 +26,17 @@ impl Section {
             return;
         }
         self.execute(command, at);
+        let mut closes = closes_something(command);
         while let Some((at, command)) = self.header.held.remove(&(self.header.number + 1)) {
             self.execute(&command, at);
+            closes |= closes_something(&command);
+        }
+        let mut ordinal = 0;
+        if closes {
+            self.overrule(stamp, &mut ordinal, outputs);
         }
         let number = self.header.number;
-        outputs.push(self.effect(0, stamp, Change::Reached { number }));
+        outputs.push(self.effect(ordinal, stamp, Change::Reached { number }));
     }
 
     pub(super) fn execute(&mut self, command: &Command, at: UnixMillis) {
@@ -70,6 +76,13 @@ impl Section {
         let limit_ms = definition.questions[usize::from(index)].time_limit_ms;
         let window = Window { question: index, opened_at: at, closes_at: limit_ms.map(|ms| at.plus(ms)) };
         self.header.windows.push(SectionWindow { window, sealed: false });
+    }
+}
+
+fn closes_something(command: &Command) -> bool {
+    match command {
+        Command::CloseQuestion(_) | Command::Close => true,
+        Command::Publish { .. } | Command::Open | Command::OpenQuestion(_) => false,
     }
 }
 

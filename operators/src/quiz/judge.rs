@@ -53,8 +53,13 @@ impl Section {
         let at = scoring_time(answer.received_at, stamp.append_at);
         let verdict = self.timing(index, at);
         let submission = answer.submission;
-        let counted =
-            (verdict == Verdict::Counted).then_some(Counted { submission, picked, at, question: index });
+        let counted = (verdict == Verdict::Counted).then_some(Counted {
+            submission,
+            picked,
+            at,
+            question: index,
+            late: false,
+        });
         Judgement { verdict, question: Some(index), counted, resent: false }
     }
 

@@ -6,21 +6,25 @@ use std::sync::Arc;
 use rust_decimal::Decimal;
 
 use crate::definition::{Definition, Pace, Picked};
-use crate::effect::{Change, Effect, Output, Phase, Receipt, ScoreChanged, Slot, Standing, Tally, Verdict, Window};
+use crate::effect::{
+    Change, Effect, Output, Phase, Receipt, ScoreChanged, Slot, Standing, Tally, Verdict, Window,
+};
 use crate::event::{Answer, Command, Event, Scope, Stamp};
 use crate::id::{ParticipantId, ParticipantMap, QuizId, SubmissionId, UnixMillis};
 use crate::limits;
+use crate::policies::Fraction;
 use crate::policies::award::Clock;
 
 mod command;
 mod desk;
 mod judge;
+mod overrule;
 #[cfg(test)]
 mod tests;
 
 pub use desk::Desk;
-pub use judge::scoring_time;
 use judge::Judgement;
+pub use judge::scoring_time;
 
 /// The state of one section: a pure function of the records of that section, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +97,8 @@ pub struct Counted {
     pub at: UnixMillis,
     /// Index of the question.
     pub question: u16,
+    /// It turned out to be late: it is worth nothing, and the question stays used up.
+    pub late: bool,
 }
 
 /// What changed since [`Section::take_touched`] was last called: what storage has to write.
@@ -256,27 +262,21 @@ impl Section {
         outputs.push(self.effect(0, stamp, Change::ScoreChanged(Box::new(change))));
     }
 
-    /// Grades a counted answer into the participant's standing and the receipt.
-    fn count(&mut self, participant: ParticipantId, counted: Counted, receipt: &mut Receipt) {
+    /// Returns the part that an answer got right, the milliseconds it took and the points that it is worth.
+    fn grade(&self, counted: &Counted) -> Option<(Fraction, u64, Decimal)> {
+        let question = self.definition.as_ref()?.questions.get(usize::from(counted.question))?;
         let opened_at = self.window(counted.question).map_or(counted.at, |window| window.opened_at);
-        let (Some(definition), Some((index, _, participant))) =
-            (&self.definition, self.participants.get_full_mut(&participant))
-        else {
-            return;
-        };
-        let question = &definition.questions[usize::from(counted.question)];
         let taken_ms = counted.at.since(opened_at);
         let fraction = question.grading.grade(&question.key, &counted.picked);
         let clock = Clock { taken_ms, limit_ms: question.time_limit_ms };
-        let points = question.award.award(fraction, question.points, clock);
-        let standing = &mut participant.standing;
-        // Within the limits a total stays far below what a Decimal holds; saturating keeps the fold total all the same.
-        standing.points = standing.points.saturating_add(points).normalize();
-        if fraction.is_whole() {
-            standing.correct += 1;
-            standing.time_ms = standing.time_ms.saturating_add(taken_ms);
-            standing.last_correct_at = standing.last_correct_at.max(counted.at);
-        }
+        Some((fraction, taken_ms, question.award.award(fraction, question.points, clock)))
+    }
+
+    /// Grades a counted answer into the participant's standing and the receipt.
+    fn count(&mut self, participant: ParticipantId, counted: Counted, receipt: &mut Receipt) {
+        let Some((fraction, taken_ms, points)) = self.grade(&counted) else { return };
+        let Some((index, _, participant)) = self.participants.get_full_mut(&participant) else { return };
+        participant.standing.add(fraction, taken_ms, points, counted.at);
         self.header.awarded = self.header.awarded.saturating_add(points).normalize();
         receipt.fraction = Some(fraction);
         receipt.points = points;

@@ -7,7 +7,9 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::definition::{Definition, RankingRule, TieBreak};
-use crate::effect::{Change, Effect, QuizChanged, QuizStatus, Receipt, ScoreChanged, Standing, Tally};
+use crate::effect::{
+    Change, Effect, Overruled, QuizChanged, QuizStatus, Receipt, ScoreChanged, Standing, Tally,
+};
 use crate::event::{CommandOutcome, Scope};
 use crate::id::{CommandId, ParticipantId, ParticipantMap, Position, QuizId};
 use crate::limits;
@@ -98,6 +100,8 @@ pub struct Touched {
     pub members: Vec<u32>,
     /// Receipts, which readers keep and the ranking does not.
     pub receipts: Vec<(ParticipantId, Receipt)>,
+    /// Counted answers, by question, whose receipts are late from here on.
+    pub overruled: Vec<(ParticipantId, u16)>,
 }
 
 /// The whole quiz in figures.
@@ -168,9 +172,9 @@ impl Ranking {
         match outcome {
             CommandOutcome::Accepted { number, .. } if *number > self.board.status.number => None,
             CommandOutcome::Unchanged { version } if *version > self.board.status.version => None,
-            CommandOutcome::Accepted { .. } | CommandOutcome::Unchanged { .. } | CommandOutcome::Refused(_) => {
-                Some(*outcome)
-            }
+            CommandOutcome::Accepted { .. }
+            | CommandOutcome::Unchanged { .. }
+            | CommandOutcome::Refused(_) => Some(*outcome),
         }
     }
 
@@ -224,6 +228,12 @@ impl Ranking {
         self.header.feed += 1;
         match &effect.change {
             Change::ScoreChanged(score) => self.score(effect.section, score),
+            Change::Overruled(overruled) => {
+                let Overruled { participant, question, standing, tally, awarded } = **overruled;
+                self.touched.overruled.push((participant, question));
+                self.book(effect.section, Some(question), tally, awarded);
+                self.stand(participant, standing);
+            }
             Change::Joined { participant, name } => self.joined(*participant, name),
             Change::QuizChanged(changed) => self.quiz_changed(changed),
             Change::Reached { number } => {
@@ -236,16 +246,25 @@ impl Ranking {
     }
 
     fn score(&mut self, section: u16, score: &ScoreChanged) {
-        let mark = self.sections.entry(section).or_default();
-        mark.tallies.insert(score.question, score.tally);
-        mark.awarded = score.awarded;
-        self.touched.books.insert((section, score.question));
+        self.book(section, score.question, score.tally, score.awarded);
         if let Some(receipt) = &score.receipt {
             self.touched.receipts.push((score.participant, receipt.clone()));
         }
-        let Some(standing) = score.standing else { return };
+        if let Some(standing) = score.standing {
+            self.stand(score.participant, standing);
+        }
+    }
+
+    fn book(&mut self, section: u16, question: Option<u16>, tally: Tally, awarded: Decimal) {
+        let mark = self.sections.entry(section).or_default();
+        mark.tallies.insert(question, tally);
+        mark.awarded = awarded;
+        self.touched.books.insert((section, question));
+    }
+
+    fn stand(&mut self, participant: ParticipantId, standing: Standing) {
         let rule = self.board.definition.as_ref().map(|d| &d.source().ranking);
-        let Some((index, _, member)) = self.members.get_full_mut(&score.participant) else { return };
+        let Some((index, _, member)) = self.members.get_full_mut(&participant) else { return };
         if member.standing == standing {
             return;
         }
@@ -322,7 +341,8 @@ impl Ranking {
 
     fn sort(&mut self) {
         let rule = self.board.definition.as_ref().map(|d| &d.source().ranking);
-        let entries = self.members.values().zip(0..).map(|(member, index)| (key(rule, &member.standing), index));
+        let entries =
+            self.members.values().zip(0..).map(|(member, index)| (key(rule, &member.standing), index));
         self.order = Order::from_unsorted(entries.collect());
     }
 }

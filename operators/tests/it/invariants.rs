@@ -49,6 +49,7 @@ fn tally(rulings: &[&Ruling]) -> Tally {
     let mut tally = Tally::default();
     for ruling in rulings {
         match ruling.verdict {
+            Verdict::Counted if ruling.overruled => tally.late += 1,
             Verdict::Counted => tally.counted += 1,
             Verdict::Repeated => tally.repeated += 1,
             Verdict::Late => tally.late += 1,
@@ -79,9 +80,11 @@ fn told(model: &Model) -> BTreeMap<Option<u16>, Tally> {
 fn score(effect: &Effect) -> Option<&ScoreChanged> {
     match &effect.change {
         Change::ScoreChanged(score) => Some(score),
-        Change::Joined { .. } | Change::QuizChanged(_) | Change::Reached { .. } | Change::Sealed { .. } => {
-            None
-        }
+        Change::Joined { .. }
+        | Change::Overruled(_)
+        | Change::QuizChanged(_)
+        | Change::Reached { .. }
+        | Change::Sealed { .. } => None,
     }
 }
 
@@ -324,6 +327,21 @@ proptest! {
                 };
                 prop_assert_eq!(verdict == Verdict::Late, late, "{:?}", ruling);
             }
+            // And what its section could not know yet is put right once the close is there.
+            let mut overruled: Vec<_> = world.effects(section).iter().filter_map(|effect| match &effect.change {
+                Change::Overruled(o) => Some((o.participant, usize::from(o.question))),
+                Change::ScoreChanged(_)
+                | Change::Joined { .. }
+                | Change::QuizChanged(_)
+                | Change::Reached { .. }
+                | Change::Sealed { .. } => None,
+            }).collect();
+            let rulings = model.rulings[section].iter().filter(|ruling| ruling.overruled);
+            let mut expected: Vec<_> = rulings.filter_map(|r| Some((r.answer.participant, r.question?))).collect();
+            overruled.sort();
+            expected.sort();
+            prop_assert_eq!(overruled, expected);
+            prop_assert!(section > 0 || model.rulings[0].iter().all(|ruling| !ruling.overruled));
         }
     }
 }

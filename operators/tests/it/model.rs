@@ -44,6 +44,15 @@ pub(crate) struct Ruling<'a> {
     pub(crate) told: bool,
     /// Its submission counted before.
     pub(crate) resent: bool,
+    /// It counted until its section heard of a close that had come before it.
+    pub(crate) overruled: bool,
+}
+
+impl Ruling<'_> {
+    /// Tells whether it counts in the end.
+    pub(crate) fn stands(&self) -> bool {
+        self.verdict == Verdict::Counted && !self.overruled
+    }
 }
 
 /// One row of the model's leaderboard.
@@ -72,6 +81,13 @@ impl<'a> Model<'a> {
                     let ruling = model.rule(section, place, answer, stamp);
                     model.rulings[section].push(ruling);
                 }
+            }
+            // What a section knows of closes in the end decides; a close only ever moves forward.
+            let known = model.commands(section, log.len());
+            for ruling in &mut model.rulings[section] {
+                let closes_at = window(&known, &ruling.answer.question).and_then(|(_, closes_at)| closes_at);
+                ruling.overruled =
+                    ruling.verdict == Verdict::Counted && closes_at.is_some_and(|at| ruling.at_ms > at);
             }
         }
         model
@@ -183,6 +199,7 @@ impl<'a> Model<'a> {
             at_ms,
             told: false,
             resent: false,
+            overruled: false,
         };
         let Some(source) = source(&commands) else { return ruling };
         ruling.told = true;
@@ -246,7 +263,7 @@ impl<'a> Model<'a> {
 
     fn row(&self, participant: ParticipantId) -> Row {
         let section = usize::from(participant.section(self.logs.len() as u16));
-        let counted = self.rulings[section].iter().filter(|r| r.verdict == Verdict::Counted);
+        let counted = self.rulings[section].iter().filter(|r| r.stands());
         let counted: Vec<_> = counted.filter(|r| r.answer.participant == participant).collect();
         let right = || counted.iter().filter(|r| r.right);
         Row {
@@ -262,7 +279,7 @@ impl<'a> Model<'a> {
 
     /// Returns the sum of the points of all counted answers, in millionths.
     pub(crate) fn points(&self) -> i128 {
-        self.rulings.iter().flatten().map(|r| r.millionths).sum()
+        self.rulings.iter().flatten().filter(|r| r.stands()).map(|r| r.millionths).sum()
     }
 
     /// Tells whether anybody handed this in, and the fold may therefore count it.

@@ -233,6 +233,7 @@ fn counted_message(counted: &Counted, place: u32) -> proto::Counted {
         }),
         at: counted.at.0,
         place,
+        late: counted.late,
     }
 }
 
@@ -247,6 +248,7 @@ fn counted(message: proto::Counted, question: u16) -> Result<(u32, Counted), Dec
         },
         at: UnixMillis(message.at),
         question,
+        late: message.late,
     };
     Ok((message.place, counted))
 }

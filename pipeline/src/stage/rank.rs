@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ingest::codec::{self, DecodeError, part};
 use ingest::log::Record;
 use ingest::proto;
-use operators::effect::{Effect, Receipt, Slot};
+use operators::effect::{Effect, Receipt, Slot, Verdict};
 use operators::event::Stamp;
 use operators::id::{ParticipantId, ParticipantMap, QuizId, UnixMillis};
 use operators::rank::{Board, Header, Mark, Member, Ranking};
 use prost::Message;
+use rust_decimal::Decimal;
 
 use super::{Operator, grade, key};
 use crate::store::{Row, Stage};
@@ -56,6 +57,8 @@ const HEADER: u8 = b'h';
 const TALLY: u8 = b'k';
 const MEMBER: u8 = b'm';
 const MARK: u8 = b's';
+/// Ends the key of a mark that a receipt was overruled.
+const OVERRULED: u8 = b'x';
 /// Stands for answers to unknown questions; question indexes stay below it.
 const UNKNOWN: u16 = u16::MAX;
 
@@ -82,11 +85,42 @@ pub fn receipt_key(quiz: &QuizId, participant: ParticipantId, slot: Slot) -> Vec
     key
 }
 
+/// Returns the key of the row that stands behind a receipt once its answer was overruled.
+fn overruled_key(quiz: &QuizId, participant: ParticipantId, question: u16) -> Vec<u8> {
+    let mut key = receipt_key(quiz, participant, Slot::Question(question));
+    key.push(OVERRULED);
+    key
+}
+
+/// Returns the receipts of one participant from the rows under [`receipts_prefix`], overruled ones as they are now.
+///
+/// # Errors
+/// A row that cannot be read.
+pub fn receipts(rows: &[Row]) -> Result<Vec<Receipt>, DecodeError> {
+    let mut receipts: Vec<Receipt> = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        // A mark stands right behind the receipt that it is about, and has no content of its own.
+        if value.is_empty() && key.last() == Some(&OVERRULED) {
+            receipts.last_mut().into_iter().for_each(overrule);
+        } else {
+            receipts.push(receipt(value)?);
+        }
+    }
+    Ok(receipts)
+}
+
+fn overrule(receipt: &mut Receipt) {
+    receipt.verdict = Verdict::Late;
+    receipt.fraction = None;
+    receipt.points = Decimal::ZERO;
+    receipt.taken_ms = None;
+}
+
 /// Returns a receipt from its row.
 ///
 /// # Errors
 /// A row that cannot be read.
-pub fn receipt(value: &[u8]) -> Result<Receipt, DecodeError> {
+fn receipt(value: &[u8]) -> Result<Receipt, DecodeError> {
     let message = proto::Receipt::decode(value).map_err(|error| DecodeError::Malformed(error.to_string()))?;
     part::receipt(message)
 }
@@ -165,6 +199,9 @@ impl Operator for Rank {
             let standing = Some(part::standing_message(&member.standing));
             let message = proto::Member { index, name: member.name.to_string(), standing };
             rows.push((key::join(&prefix, MEMBER, &[&id.0.to_be_bytes()]), Some(message.encode_to_vec())));
+        }
+        for (participant, question) in touched.overruled {
+            rows.push((overruled_key(quiz, participant, question), Some(Vec::new())));
         }
         // A ring slot may be written twice in one step: the later receipt is the one to keep.
         let receipts = touched.receipts.iter().map(|(participant, receipt)| {

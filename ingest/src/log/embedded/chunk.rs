@@ -9,6 +9,7 @@ use std::ops::Bound;
 
 use fjall::{Keyspace, Readable, Snapshot, UserKey};
 
+use super::Row;
 use crate::error::ReadError;
 
 /// Bytes of one chunk: with its key it stays well under 4 KiB.
@@ -55,7 +56,8 @@ pub(super) fn get(view: &Snapshot, keyspace: &Keyspace, key: &[u8]) -> Result<Op
             }
             break;
         };
-        let (&more, bytes) = chunk.split_first().ok_or_else(|| ReadError::Corrupt("an empty chunk".into()))?;
+        let (&more, bytes) =
+            chunk.split_first().ok_or_else(|| ReadError::Corrupt("an empty chunk".into()))?;
         value.extend_from_slice(bytes);
         if more == LAST {
             return Ok(Some(value));
@@ -76,9 +78,10 @@ pub(super) struct Joiner {
 
 impl Joiner {
     /// Takes the next stored pair; returns a whole key and value when this was its last chunk.
-    pub(super) fn push(&mut self, stored: &UserKey, chunk: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ReadError> {
+    pub(super) fn push(&mut self, stored: &UserKey, chunk: &[u8]) -> Result<Option<Row>, ReadError> {
         let (key, index) = split(stored)?;
-        let (&more, bytes) = chunk.split_first().ok_or_else(|| ReadError::Corrupt("an empty chunk".into()))?;
+        let (&more, bytes) =
+            chunk.split_first().ok_or_else(|| ReadError::Corrupt("an empty chunk".into()))?;
         if index != self.next || (index > 0 && key != self.key) {
             return Err(missing());
         }
@@ -103,7 +106,7 @@ pub(super) fn scan(
     prefix: &[u8],
     after: Option<&[u8]>,
     limit: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+) -> Result<Vec<Row>, ReadError> {
     // First chunks are in the order of their keys, also where one key is the start of another; further chunks are not.
     let behind = after.map(first_key).filter(|first| **first >= *prefix);
     let start = behind.map_or(Bound::Included(prefix.to_vec()), Bound::Excluded);
@@ -133,8 +136,9 @@ pub(super) fn scan(
 }
 
 fn split(stored: &[u8]) -> Result<(&[u8], u16), ReadError> {
-    let (key, index) =
-        stored.split_last_chunk::<2>().ok_or_else(|| ReadError::Corrupt("a key without chunk number".into()))?;
+    let (key, index) = stored
+        .split_last_chunk::<2>()
+        .ok_or_else(|| ReadError::Corrupt("a key without chunk number".into()))?;
     Ok((key, u16::from_be_bytes(*index)))
 }
 

@@ -95,7 +95,10 @@ impl<D: Disk> Committer<D> {
             }
             if let Some(reason) = &poisoned {
                 unmarked = None;
-                tracing::error!(reason, "the log is poisoned: nothing is acknowledged until it is opened again");
+                tracing::error!(
+                    reason,
+                    "the log is poisoned: nothing is acknowledged until it is opened again"
+                );
             }
         }
         if poisoned.is_none()
@@ -201,7 +204,7 @@ impl<D: Disk> Committer<D> {
 }
 
 /// Gives each record its offset and its time, which never goes back in a partition.
-fn place(
+pub(super) fn place(
     ends: &mut HashMap<(Stream, PartitionId), End>,
     placed: &mut Vec<Placed>,
     records: Vec<super::Record>,

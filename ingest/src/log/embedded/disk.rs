@@ -159,7 +159,9 @@ pub(super) fn read(
     }
     batch.at_end = expected >= range.end;
     if batch.records.is_empty() {
-        return Err(ReadError::Corrupt(format!("{stream} partition {partition} lacks the record at offset {expected}")));
+        return Err(ReadError::Corrupt(format!(
+            "{stream} partition {partition} lacks the record at offset {expected}"
+        )));
     }
     Ok(batch)
 }
@@ -174,7 +176,8 @@ pub(super) fn last(
     let Some(guard) = view.prefix(log, prefix(stream, partition)).next_back() else { return Ok(None) };
     let stored = guard.key().map_err(chunk::corrupt)?;
     let key = &stored[..stored.len().saturating_sub(2)];
-    let value = chunk::get(view, log, key)?.ok_or_else(|| ReadError::Corrupt("the last record is torn".into()))?;
+    let value =
+        chunk::get(view, log, key)?.ok_or_else(|| ReadError::Corrupt("the last record is torn".into()))?;
     let (record, offset) = record(key, value)?;
     Ok(Some((offset, record.stamp.append_at)))
 }

@@ -93,16 +93,13 @@ pub(super) fn open_on<D: Disk + 'static>(
     make(dir).map_err(|error| io(error.to_string()))?;
     // Before the database: to open it may already change a directory that is not for us to change.
     let known = check_format(dir, options)?;
-    let database = Database::builder(dir.join("store"))
-        .cache_size(CACHE_BYTES)
-        .max_journaling_size(JOURNAL_BYTES)
-        .worker_threads(1)
-        .open()
-        .map_err(|error| match error {
-            fjall::Error::Locked => OpenError::InUse(dir.to_owned()),
-            fjall::Error::Io(error) => io(error.to_string()),
-            error => corrupt(error.to_string()),
-        })?;
+    let database = open_database(dir).map_err(|error| {
+        if let fjall::Error::Io(error) = error {
+            return io(error.to_string());
+        }
+        let in_use = matches!(error, fjall::Error::Locked);
+        if in_use { OpenError::InUse(dir.to_owned()) } else { corrupt(error.to_string()) }
+    })?;
     let keyspace = |name| {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         database.keyspace(name, options).map_err(|error| io(error.to_string()))
@@ -119,7 +116,8 @@ pub(super) fn open_on<D: Disk + 'static>(
         replace(&dir.join("format"), &format!("{FORMAT} {}\n", options.partitions))
             .map_err(|error| io(error.to_string()))?;
     }
-    let tails: Tails = Arc::new(ends.iter().map(|(place, end)| (*place, watch::channel(end.next).0)).collect());
+    let tails: Tails =
+        Arc::new(ends.iter().map(|(place, end)| (*place, watch::channel(end.next).0)).collect());
     let (jobs, queue) = mpsc::sync_channel(QUEUE_CALLS_MAX);
     let queued = Arc::<AtomicUsize>::default();
     let disk = wrap(FjallDisk { database: database.clone(), log: log.clone(), rows: rows.clone(), commits });
@@ -137,6 +135,14 @@ pub(super) fn open_on<D: Disk + 'static>(
         database,
     };
     Ok(Embedded { inner: Arc::new(inner) })
+}
+
+fn open_database(dir: &Path) -> fjall::Result<Database> {
+    let builder = Database::builder(dir.join("store"));
+    let builder = builder.cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES).worker_threads(1);
+    // The database panics on some damage, a flipped bit in a length for one. Nothing of it is left then.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.open()));
+    opened.unwrap_or(Err(fjall::Error::Unrecoverable))
 }
 
 /// Makes the directory, durably: what is synced inside a directory is found again only if the way to it is.
@@ -196,11 +202,14 @@ fn recover(
     for stream in Stream::ALL {
         for partition in (0..partitions).map(PartitionId) {
             let last = disk::last(view, log, stream, partition).map_err(reason)?;
-            let end = last.map_or_else(End::default, |(offset, append_at)| End { next: offset + 1, append_at });
+            let end =
+                last.map_or_else(End::default, |(offset, append_at)| End { next: offset + 1, append_at });
             let durable = marks.get(&(stream.name().to_owned(), partition.0)).copied().unwrap_or(0);
             if end.next < durable {
                 let next = end.next;
-                return Err(format!("{stream} partition {partition} ends at {next}, but {durable} was durable"));
+                return Err(format!(
+                    "{stream} partition {partition} ends at {next}, but {durable} was durable"
+                ));
             }
             ends.insert((stream, partition), end);
         }

@@ -14,6 +14,7 @@ mod conditions;
 mod directory;
 mod faults;
 mod rows;
+mod times;
 
 const OPTIONS: Options = Options { partitions: 2 };
 

@@ -206,6 +206,14 @@ impl World {
     fn say(&self, effect: &Effect) -> String {
         let said = match &effect.change {
             Change::ScoreChanged(score) => self.say_score(score),
+            Change::Overruled(overruled) => {
+                let who = name_of(overruled.participant);
+                let tally = say_tally(&overruled.tally);
+                format!(
+                    "question {} of {who} is late after all, {who} has {}, {tally}",
+                    overruled.question, overruled.standing.points
+                )
+            }
             Change::Joined { participant, name } => format!("{} is {name}", name_of(*participant)),
             Change::QuizChanged(changed) => say_outcome(&changed.outcome),
             Change::Reached { number } => format!("reached {number}"),

@@ -66,7 +66,8 @@ async fn writes_of_one_commit_see_those_before_them() {
     sees_removed.await.unwrap();
 
     let check = |log: &Embedded| {
-        let held = [b"h", b"g", b"f", b"e"].map(|key| log.row(key).unwrap().map(|v| String::from_utf8(v).unwrap()));
+        let held =
+            [b"h", b"g", b"f", b"e"].map(|key| log.row(key).unwrap().map(|v| String::from_utf8(v).unwrap()));
         assert_eq!(held, [Some("3".into()), None, Some("2".into()), Some("1".into())]);
     };
     check(&log);

@@ -82,7 +82,14 @@ async fn a_directory_that_ends_before_its_high_water_mark_is_refused() {
     let path = dir.path().join("high-water");
     let mark = std::fs::read_to_string(&path).unwrap();
     assert_eq!(mark, "1\nsubmissions 1 1\n");
-    for lie in ["2\nsubmissions 1 1\n", "1\nsubmissions 1 2\n", "1\nstandings 0 1\n", "1\nsubmissions 1\n", "x\n", ""] {
+    for lie in [
+        "2\nsubmissions 1 1\n",
+        "1\nsubmissions 1 2\n",
+        "1\nstandings 0 1\n",
+        "1\nsubmissions 1\n",
+        "x\n",
+        "",
+    ] {
         std::fs::write(&path, lie).unwrap();
         let error = Embedded::open(dir.path(), OPTIONS).err().unwrap();
         assert!(matches!(error, OpenError::Corrupt { .. }), "{lie:?}: {error:?}");

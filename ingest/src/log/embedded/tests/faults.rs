@@ -32,7 +32,10 @@ async fn i15_no_ack_after_a_failed_fsync() {
             let after = log.append(vec![record(1, "after")]).await;
             assert!(matches!(after, Err(AppendError::Corrupt(_))), "{after:?}");
             let after = log.write(put("row", "after")).await;
-            assert!(matches!(after, Err(super::super::WriteError::Append(AppendError::Corrupt(_)))), "{after:?}");
+            assert!(
+                matches!(after, Err(super::super::WriteError::Append(AppendError::Corrupt(_)))),
+                "{after:?}"
+            );
         }
         assert_eq!(payloads(&log, 0).await, ["before"], "what was not acknowledged is not read either");
         drop(log);

@@ -24,8 +24,14 @@ fn writes() -> impl Strategy<Value = Vec<RowWrite>> {
     proptest::collection::vec((key(), value), 1..40)
 }
 
-fn scan(model: &BTreeMap<Vec<u8>, Vec<u8>>, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let rows = model.iter().filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| &key[..] > after));
+fn scan(
+    model: &BTreeMap<Vec<u8>, Vec<u8>>,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let rows =
+        model.iter().filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| &key[..] > after));
     rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
