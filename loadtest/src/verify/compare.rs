@@ -213,7 +213,11 @@ fn tally(what: &str, expected: Tally, extra: u64, books: &Books, differences: &m
         shown.saturating_sub(least)
     };
     let more = least("repeated", books.repeated, expected.repeated, differences)
-        + least("late", books.late, expected.late, differences);
+        + least("late", books.late, expected.late - expected.late_again, differences);
+    let extra = extra + expected.late_again;
+    if more < expected.late_again {
+        differences.add(|| format!("{what}{} answers are missing", expected.late_again - more));
+    }
     if more > extra {
         differences.add(|| {
             let (repeated, late) = (expected.repeated, expected.late);

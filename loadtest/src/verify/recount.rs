@@ -101,6 +101,9 @@ pub(crate) struct Tally {
     pub(crate) late: u64,
     /// Before the opening.
     pub(crate) too_early: u64,
+    /// Those of the late ones that follow another late one to the same question. A section that has not heard of the
+    /// close yet counts the first, calls the second repeated, and overrules the first only: both names are right.
+    pub(crate) late_again: u64,
 }
 
 impl Tally {
@@ -148,7 +151,7 @@ pub(crate) fn recount(
     for answers in records
         .chunk_by(|a, b| (a.content.player, a.content.question) == (b.content.player, b.content.question))
     {
-        let mut won = false;
+        let (mut won, mut late) = (false, false);
         for record in answers {
             let judged = if won { Judged::Repeated } else { judge(paper, timing, record) };
             if let Judged::Counted { points, correct } = judged {
@@ -162,8 +165,12 @@ pub(crate) fn recount(
                     standing.last_correct_at = standing.last_correct_at.max(at);
                 }
             }
-            recount.total.count(judged);
-            recount.questions.entry(record.content.question).or_default().count(judged);
+            let question = recount.questions.entry(record.content.question).or_default();
+            for tally in [&mut recount.total, question] {
+                tally.count(judged);
+                tally.late_again += u64::from(late && judged == Judged::Late);
+            }
+            late |= judged == Judged::Late;
             recount.judged.push(judged);
         }
     }
