@@ -55,9 +55,10 @@ fn step(c: &mut Criterion) {
     let publish = Command::Publish { definition: definition(QUESTIONS), if_version: None };
     let command = |id: &str, command| Event::Command { id: id.parse().expect("a legal id"), command };
     let mut setup = vec![record(command("publish", publish)), record(command("open", Command::Open))];
-    setup.extend((0..PARTICIPANTS).map(|n| {
-        record(Event::Join { participant: participant(n), name: format!("Player {n}") })
-    }));
+    setup.extend(
+        (0..PARTICIPANTS)
+            .map(|n| record(Event::Join { participant: participant(n), name: format!("Player {n}") })),
+    );
     runtime.block_on(async {
         for batch in setup.chunks(500) {
             log.append(batch.to_vec()).await.expect("the log is up");

@@ -92,7 +92,11 @@ pub fn open_section(participants: u64, questions: usize) -> (Section, u64) {
         section.apply(&Event::Join { participant: participant(n), name }, stamp(1 + n), &mut outputs);
         outputs.clear();
     }
-    section.apply(&Event::Command { id: id("open"), command: Command::Open }, stamp(1 + participants), &mut outputs);
+    section.apply(
+        &Event::Command { id: id("open"), command: Command::Open },
+        stamp(1 + participants),
+        &mut outputs,
+    );
     section.take_touched();
     (section, 2 + participants)
 }

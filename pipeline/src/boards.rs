@@ -21,7 +21,9 @@ use crate::cache::{Cache, Shared, read};
 use crate::notices::Notices;
 use crate::progress::Progress;
 use crate::stage::Operator;
-use crate::stage::rank::{Rank, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix};
+use crate::stage::rank::{
+    Rank, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix,
+};
 use crate::store::{Stage, Store, StoreError, Unit, scan_all};
 
 /// Views over the states of the rank stage.
@@ -95,11 +97,15 @@ impl Boards {
         let mut after = after;
         let mut count = 0;
         loop {
-            let limits =
-                ReadLimits { records_max: IN_FLIGHT_BLOCK as usize, bytes_max: 4 << 20, wait: Duration::ZERO };
+            let limits = ReadLimits {
+                records_max: IN_FLIGHT_BLOCK as usize,
+                bytes_max: 4 << 20,
+                wait: Duration::ZERO,
+            };
             let batch = self.log.read(Stream::Submissions, partition, after, limits).await;
             let batch = batch.map_err(|error| Unavailable(error.to_string()))?;
-            count += batch.records.iter().filter(|record| is_answer(&record.payload, quiz, section)).count() as u64;
+            count += batch.records.iter().filter(|record| is_answer(&record.payload, quiz, section)).count()
+                as u64;
             let Some(last) = batch.records.last() else { return Ok(count) };
             after = Some(last.stamp.position);
             if batch.at_end {
@@ -191,7 +197,8 @@ impl Views for Boards {
             let mut entries = Vec::new();
             for partition in (0..self.log.partitions()).map(PartitionId) {
                 let unit = Unit { stage: Stage::Rank, partition };
-                let rows = self.store.scan(unit, &prefix, after.as_deref(), limit).await.map_err(unavailable)?;
+                let rows =
+                    self.store.scan(unit, &prefix, after.as_deref(), limit).await.map_err(unavailable)?;
                 entries.extend(rows.iter().filter_map(index_entry));
             }
             entries.sort();

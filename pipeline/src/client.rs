@@ -66,7 +66,12 @@ impl Client {
     ///
     /// # Errors
     /// The gateway's own words for any other answer, or that it cannot be reached.
-    pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<(StatusCode, Value)> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))

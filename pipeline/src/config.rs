@@ -142,8 +142,10 @@ fn read(path: &Path) -> Result<Raw, ConfigError> {
 /// Returns a complaint for each `PODIUM_…` variable that means nothing: a typing error must not be a silent default.
 fn unknown_variables(names: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
     let command = Sources::augment_args(clap::Command::new("podium"));
-    let known: Vec<String> =
-        command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned())).collect();
+    let known: Vec<String> = command
+        .get_arguments()
+        .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
+        .collect();
     let names = names.map(|name| name.to_string_lossy().into_owned());
     let podium = names.filter(|name| name.starts_with("PODIUM_") && !name.starts_with("PODIUM_TEST_"));
     let podium = podium.filter(|name| !name.starts_with("PODIUM_SIM_"));
@@ -161,7 +163,8 @@ fn check(flags: Raw, file: Raw, mut problems: Vec<String>) -> Result<Config, Con
     }
     let partitions = flags.partitions.or(file.partitions).unwrap_or(4);
     if partitions == 0 || partitions > ingest::limits::PARTITIONS_MAX {
-        problems.push(format!("partitions: must be 1 to {}, not {partitions}", ingest::limits::PARTITIONS_MAX));
+        problems
+            .push(format!("partitions: must be 1 to {}, not {partitions}", ingest::limits::PARTITIONS_MAX));
     }
     let span = |flag: Option<Span>, file: Option<Span>, default_ms| {
         flag.or(file).map_or(Duration::from_millis(default_ms), |span| span.0)
@@ -248,7 +251,8 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_at_once() {
-        let raw = file("listen = \"0.0.0.0:80\"\npartitions = 0\ngrace = \"1s\"\nlive_interval = \"1ms\"").unwrap();
+        let raw =
+            file("listen = \"0.0.0.0:80\"\npartitions = 0\ngrace = \"1s\"\nlive_interval = \"1ms\"").unwrap();
         let ConfigError(problems) = check(Raw::default(), raw, Vec::new()).unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:?}");
     }

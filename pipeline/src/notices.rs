@@ -81,9 +81,10 @@ impl Notices {
             }
         }
         if commands {
-            let hosts = waiting.places.iter().filter(|((of, awaited), _)| {
-                of == quiz && matches!(awaited, Awaited::Command(_))
-            });
+            let hosts = waiting
+                .places
+                .iter()
+                .filter(|((of, awaited), _)| of == quiz && matches!(awaited, Awaited::Command(_)));
             hosts.for_each(|(_, sender)| {
                 sender.send_replace(());
             });
@@ -104,7 +105,8 @@ impl Notices {
         ranking: &Ranking,
         make: impl FnOnce(&Ranking) -> Option<Arc<QuizView>>,
     ) -> Option<Arc<QuizView>> {
-        let seals = ranking.sections().values().map(|mark| mark.sealed.len() + usize::from(mark.closed)).sum();
+        let seals =
+            ranking.sections().values().map(|mark| mark.sealed.len() + usize::from(mark.closed)).sum();
         let depends = (ranking.board().status.number, seals, ranking.len());
         let mut views = lock(&self.views);
         if let Some(kept) = views.get(ranking.quiz()).filter(|kept| kept.depends == depends) {
@@ -143,9 +145,8 @@ impl Audience for Notices {
         let mut staged = lock(&self.staged);
         let Staged { awaited, commands, .. } = staged.entry(effect.quiz.clone()).or_default();
         match &effect.change {
-            Change::ScoreChanged(score) => awaited.extend(
-                score.receipt.as_ref().map(|r| Awaited::Submission(score.participant, r.submission)),
-            ),
+            Change::ScoreChanged(score) => awaited
+                .extend(score.receipt.as_ref().map(|r| Awaited::Submission(score.participant, r.submission))),
             Change::Joined { participant, name } => {
                 awaited.push(Awaited::Participant(*participant, name.clone()));
             }

@@ -35,7 +35,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { records_max: 2_048, bytes_max: 4 << 20, wait: Duration::from_millis(50), linger: Duration::from_millis(5) }
+        Self {
+            records_max: 2_048,
+            bytes_max: 4 << 20,
+            wait: Duration::from_millis(50),
+            linger: Duration::from_millis(5),
+        }
     }
 }
 
@@ -258,8 +263,13 @@ impl<O: Operator> Runner<O> {
                     let (input, partition) = (self.unit.stage.input(), self.unit.partition);
                     tracing::warn!(%input, %partition, %position, %error, "record set aside as dead letter");
                     metrics::counter!("podium_dead_letters_total", "stream" => input.name()).increment(1);
-                    let payload =
-                        codec::encode_dead_letter(input, partition, position, &error.to_string(), &record.payload);
+                    let payload = codec::encode_dead_letter(
+                        input,
+                        partition,
+                        position,
+                        &error.to_string(),
+                        &record.payload,
+                    );
                     decoded.dead.push(Record { stream: Stream::DeadLetters, partition, payload });
                 }
             }
@@ -341,7 +351,8 @@ impl<O: Operator> Runner<O> {
             let step = self.step().await?;
             if step.records > 0 {
                 let stage = self.unit.stage.name();
-                metrics::counter!("podium_stage_records_total", "stage" => stage).increment(step.records as u64);
+                metrics::counter!("podium_stage_records_total", "stage" => stage)
+                    .increment(step.records as u64);
                 let seconds = began.elapsed().as_secs_f64();
                 metrics::histogram!("podium_stage_step_seconds", "stage" => stage).record(seconds);
                 if step.at_end {

@@ -12,7 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::LogFormat;
 
 /// Upper bounds of duration histograms in seconds: 100 µs (a commit on a fast disk) to 10 s (a request's time-out).
-const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// How often old samples are folded away.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -33,7 +34,8 @@ pub fn logs(format: LogFormat, filter: Targets) {
 /// # Errors
 /// Another recorder is installed already.
 pub fn metrics() -> Result<Render, BuildError> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
     let handle: PrometheusHandle = builder.install_recorder()?;
     describe();
     let upkeep = handle.clone();
@@ -50,8 +52,19 @@ fn describe() {
     use metrics::{Unit, describe_counter, describe_histogram};
     describe_counter!("podium_log_records_total", "Records committed to the embedded log");
     describe_counter!("podium_log_overloaded_total", "Appends refused because the queue was full");
-    describe_histogram!("podium_log_commit_seconds", Unit::Seconds, "Time of one group commit, sync included");
+    describe_histogram!(
+        "podium_log_commit_seconds",
+        Unit::Seconds,
+        "Time of one group commit, sync included"
+    );
     describe_counter!("podium_stage_records_total", "Records applied, by stage");
-    describe_histogram!("podium_stage_step_seconds", Unit::Seconds, "Time of one step with records, by stage");
-    describe_counter!("podium_dead_letters_total", "Records set aside because they can never be read, by stream");
+    describe_histogram!(
+        "podium_stage_step_seconds",
+        Unit::Seconds,
+        "Time of one step with records, by stage"
+    );
+    describe_counter!(
+        "podium_dead_letters_total",
+        "Records set aside because they can never be read, by stream"
+    );
 }

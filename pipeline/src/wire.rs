@@ -90,13 +90,16 @@ async fn run<O: Operator>(parts: Parts<O>, unit: Unit, stop: watch::Receiver<boo
 /// The address is taken, the directory is taken or damaged, or a stage stopped.
 pub async fn up(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}: stop what uses it, or choose another address with --listen", config.listen)
+        format!(
+            "cannot listen on {}: stop what uses it, or choose another address with --listen",
+            config.listen
+        )
     })?;
     let address = listener.local_addr().context("the listener has no address")?;
     let metrics = telemetry::metrics().context("metrics")?;
     let storage = Embedded::open(&config.data, Options { partitions: config.partitions })?;
-    let issuer = Issuer::open(&config.data)
-        .with_context(|| format!("issuer key in {}", config.data.display()))?;
+    let issuer =
+        Issuer::open(&config.data).with_context(|| format!("issuer key in {}", config.data.display()))?;
     let store = Arc::new(EmbeddedStore::new(storage.clone()));
     let bounds = Bounds { weight_max: config.cache_participants_max, ..Bounds::default() };
     let stages =
@@ -117,7 +120,8 @@ pub async fn up(config: Config) -> anyhow::Result<()> {
         settings,
     });
     let (close, closed) = watch::channel(false);
-    let mut server = tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
+    let mut server =
+        tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
     tokio::spawn(announce(ready.clone(), stages.views.clone(), address, config.data.clone()));
 
     let failed = tokio::select! {

@@ -24,7 +24,8 @@ impl Schedule {
             return None;
         }
         let doublings = attempt.saturating_sub(1).min(63);
-        let bound_ms = self.first.as_millis().saturating_mul(1u128 << doublings).min(self.longest.as_millis());
+        let bound_ms =
+            self.first.as_millis().saturating_mul(1u128 << doublings).min(self.longest.as_millis());
         // Multiply-shift maps the draw to 0..=bound without the bias of a remainder.
         let jitter_ms = (u128::from(random) * (bound_ms + 1)) >> 64;
         let jitter = Duration::from_millis(u64::try_from(jitter_ms).unwrap_or(u64::MAX));
@@ -42,7 +43,8 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest_and_end() {
-        let bounds: Vec<_> = (1..12).map(|n| SCHEDULE.pause(n, None, u64::MAX).unwrap().as_millis()).collect();
+        let bounds: Vec<_> =
+            (1..12).map(|n| SCHEDULE.pause(n, None, u64::MAX).unwrap().as_millis()).collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000]);
         assert_eq!(SCHEDULE.pause(12, None, 0), None);
         assert_eq!(SCHEDULE.pause(1, None, 0), Some(Duration::ZERO));

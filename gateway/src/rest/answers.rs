@@ -9,7 +9,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use ingest::partition::PartitionId;
-use operators::effect::Receipt;
+use operators::definition::Definition;
+use operators::effect::{Phase, Receipt, Verdict};
 use operators::event::{Answer, Envelope, Event, Stamp};
 use operators::id::{ParticipantId, QuestionId, QuizId, SubmissionId, UnixMillis};
 use serde::Deserialize;
@@ -69,11 +70,8 @@ async fn hand_in(app: &Arc<App>, request: Request) -> Result<(&'static str, Resp
     let received_at = app.clock.now();
     let HandIn { question, response, submission: in_body } = HandIn::parse(&bytes)?;
     let submission = submission(in_body, idempotency_key(&parts.headers)?)?;
-    let unknown_question = || Error::from(Code::UnknownQuestion).at("/question");
     let question: QuestionId = question.parse().map_err(|_| unknown_question())?;
-    let (Fresh { view, as_of }, index) =
-        locate(app, &quiz, &question, received_at).await?.ok_or_else(unknown_question)?;
-    view.definition.questions[usize::from(index)].pick(&response)?;
+    let (Fresh { view, as_of }, index) = locate(app, &quiz, &question, &response, received_at).await?;
     let participant = participant_of(&quiz, &caller.subject);
     check_joined(app, &quiz, &caller, participant, received_at).await?;
     let prefer = prefer_wait(&parts.headers);
@@ -98,6 +96,7 @@ async fn hand_in(app: &Arc<App>, request: Request) -> Result<(&'static str, Resp
     acknowledge(&view, index, app.clock.now(), as_of, &app.settings.timing)?;
     if let Some(wait) = wait
         && let Ok(Seen::Submission(receipt)) = wait.await
+        && is_judgement_of(&receipt, &envelope.event, stamp)?
     {
         let receipt = ReceiptState::new(&receipt, participant, &view.definition, partition);
         return Ok(("accepted", receipt_now(&receipt, prefer)));
@@ -106,26 +105,57 @@ async fn hand_in(app: &Arc<App>, request: Request) -> Result<(&'static str, Resp
     Ok(("accepted", accepted(quiz, submission, received_at, position)))
 }
 
-/// Returns the quiz and the question's index, or `None` for an unknown question.
+fn unknown_question() -> Error {
+    Error::from(Code::UnknownQuestion).at("/question")
+}
+
+/// Returns the quiz and the index of a question that the answer fits.
 async fn locate(
     app: &App,
     quiz: &QuizId,
     question: &QuestionId,
+    response: &operators::event::Response,
     since: UnixMillis,
-) -> Result<Option<(Fresh, u16)>> {
+) -> Result<(Fresh, u16)> {
     let mut misses = Misses::new(since);
     loop {
         let as_of = app.views.as_of(quiz);
-        let view = app.views.quiz(quiz).await?;
-        let index = view.as_ref().and_then(|view| view.definition.index_of(question));
-        match (view, index) {
-            (Some(view), Some(index)) => return Ok(Some((Fresh { view, as_of }, index))),
-            (view, _) if !misses.again(app, as_of).await? => {
-                return if view.is_some() { Ok(None) } else { Err(Code::UnknownQuiz.into()) };
+        let Some(view) = app.views.quiz(quiz).await? else {
+            if misses.again(app, as_of).await? {
+                continue;
             }
-            (Some(_) | None, _) => {}
+            return Err(Code::UnknownQuiz.into());
+        };
+        match fit(&view.definition, question, response) {
+            Ok(index) => return Ok((Fresh { view, as_of }, index)),
+            // Until it opens, a quiz may have a newer version than the view.
+            Err(_) if view.status.phase == Phase::Draft && misses.again(app, as_of).await? => {}
+            Err(misfit) => return Err(misfit),
         }
     }
+}
+
+/// Returns the index of the question, if the answer can be one to it.
+fn fit(definition: &Definition, question: &QuestionId, response: &operators::event::Response) -> Result<u16> {
+    let index = definition.index_of(question).ok_or_else(unknown_question)?;
+    definition.questions[usize::from(index)].pick(response)?;
+    Ok(index)
+}
+
+/// Tells whether a receipt is about the answer that was just written. An unscored one of an earlier try is not: the
+/// question may have opened since.
+///
+/// # Errors
+/// The submission counted before with another content.
+fn is_judgement_of(receipt: &Receipt, event: &Event, stamp: Stamp) -> Result<bool> {
+    let Event::Answer(answer) = event else { return Ok(false) };
+    if receipt.verdict != Verdict::Counted {
+        return Ok(receipt.position >= stamp.position);
+    }
+    if receipt.question != answer.question || receipt.response != answer.response {
+        return Err(Code::SubmissionReused.into());
+    }
+    Ok(true)
 }
 
 /// Refuses a subject that has not joined. A token made by joining this quiz is proof: it was handed out only once the

@@ -101,7 +101,9 @@ pub(super) async fn publish(
             Some(named.or(versions.first().copied()).ok_or(Code::VersionMismatch)?)
         }
         Condition::Present => {
-            Some(find(&app, &quiz, since).await?.ok_or(Code::VersionMismatch)?.view.status.version)
+            // A quiz that was published stays: whatever version it has when this is applied, it is there.
+            find(&app, &quiz, since).await?.ok_or(Code::VersionMismatch)?;
+            None
         }
     };
     let id = command_id(None, idempotency_key(&headers)?)?;

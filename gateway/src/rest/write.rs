@@ -51,9 +51,10 @@ impl Misses {
     }
 
     /// Tells after a pause to look again, or at once that the miss is to be believed: the view, as of `as_of`, held
-    /// everything that was in the log when the request arrived, or has been fresh for as long as it may lag.
+    /// everything that was in the log when the request arrived, or has been fresh for as long as it may lag. A view as
+    /// of the very millisecond may lack what was appended in it.
     pub(super) async fn again(&mut self, app: &App, as_of: UnixMillis) -> Result<bool> {
-        if as_of >= self.since {
+        if as_of > self.since {
             return Ok(false);
         }
         let timing = &app.settings.timing;

@@ -125,7 +125,8 @@ fn import(args: ImportArgs) -> anyhow::Result<()> {
     if let Some(points) = args.points {
         options.points = points;
     }
-    let imported = import::import(&bytes, format, &options).with_context(|| format!("{name}: nothing was imported"))?;
+    let imported =
+        import::import(&bytes, format, &options).with_context(|| format!("{name}: nothing was imported"))?;
     for note in &imported.notes {
         eprintln!("{name}:{}: {}", note.line, note.text);
     }
@@ -138,7 +139,8 @@ fn import(args: ImportArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     publish(&args.target, &args.quiz, serde_json::to_vec(&imported.source)?)?;
-    let skipped = if imported.skipped > 0 { format!(", {} left out", imported.skipped) } else { String::new() };
+    let skipped =
+        if imported.skipped > 0 { format!(", {} left out", imported.skipped) } else { String::new() };
     println!("{questions} questions from {name}{skipped}");
     Ok(())
 }
@@ -165,7 +167,11 @@ fn list(target: &Target) -> anyhow::Result<()> {
             let text = |name: &str| quiz.get(name).and_then(Value::as_str).unwrap_or_default();
             let number = |name: &str| quiz.get(name).and_then(Value::as_u64).unwrap_or_default();
             let (id, phase, title) = (text("quiz"), text("phase"), text("title"));
-            println!("{id}\t{phase}\tversion {}\t{} participants\t{title}", number("version"), number("participants"));
+            println!(
+                "{id}\t{phase}\tversion {}\t{} participants\t{title}",
+                number("version"),
+                number("participants")
+            );
         }
         cursor = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
         if cursor.is_none() {

@@ -35,7 +35,8 @@ impl Grade {
     }
 
     fn submission(&self, envelope: &Envelope) -> Record {
-        let payload = codec::encode_envelope(envelope).expect("copies and Seals are no larger than what was accepted");
+        let payload =
+            codec::encode_envelope(envelope).expect("copies and Seals are no larger than what was accepted");
         let partition = of_section(&envelope.quiz, envelope.section, self.partitions);
         Record { stream: Stream::Submissions, partition, payload }
     }
@@ -98,7 +99,10 @@ impl Operator for Grade {
         let touched = state.take_touched();
         let prefix = self.prefix(key);
         if touched.header {
-            rows.push((key::join(&prefix, HEADER, &[]), Some(header_message(state.header()).encode_to_vec())));
+            rows.push((
+                key::join(&prefix, HEADER, &[]),
+                Some(header_message(state.header()).encode_to_vec()),
+            ));
             let armed = (!state.unsealed().is_empty()).then(Vec::new);
             rows.push((timer_key(key), armed));
         }
@@ -120,7 +124,10 @@ impl Operator for Grade {
             let Some((id, participant)) = state.participants().get_index(index as usize) else { continue };
             let Some(counted) = participant.answers.get(place as usize) else { continue };
             let parts: [&[u8]; 2] = [&id.0.to_be_bytes(), &counted.question.to_be_bytes()];
-            rows.push((key::join(&prefix, ANSWER, &parts), Some(counted_message(counted, place).encode_to_vec())));
+            rows.push((
+                key::join(&prefix, ANSWER, &parts),
+                Some(counted_message(counted, place).encode_to_vec()),
+            ));
         }
     }
 
@@ -130,8 +137,11 @@ impl Operator for Grade {
 
     fn timers(&self, state: &Section) -> Vec<(UnixMillis, Record)> {
         let seal = |(closes_at, scope): (UnixMillis, _)| {
-            let envelope =
-                Envelope { quiz: state.quiz().clone(), section: state.section(), event: Event::Seal { scope } };
+            let envelope = Envelope {
+                quiz: state.quiz().clone(),
+                section: state.section(),
+                event: Event::Seal { scope },
+            };
             (closes_at.plus(self.grace_ms), self.submission(&envelope))
         };
         state.unsealed().into_iter().map(seal).collect()
@@ -169,8 +179,10 @@ fn header_message(header: &Header) -> proto::SectionHeader {
         held: header
             .held
             .iter()
-            .map(|(&number, (at, command))| {
-                proto::CommandCopy { number, at: at.0, command: Some(part::command_message(command)) }
+            .map(|(&number, (at, command))| proto::CommandCopy {
+                number,
+                at: at.0,
+                command: Some(part::command_message(command)),
             })
             .collect(),
         unknown: Some(part::tally_message(&header.unknown)),
@@ -181,7 +193,8 @@ fn header_message(header: &Header) -> proto::SectionHeader {
 fn header(message: proto::SectionHeader) -> Result<Header, DecodeError> {
     let mut windows = Vec::with_capacity(message.windows.len());
     for w in message.windows {
-        windows.push(SectionWindow { window: part::window(part::need(w.window, "window")?)?, sealed: w.sealed });
+        windows
+            .push(SectionWindow { window: part::window(part::need(w.window, "window")?)?, sealed: w.sealed });
     }
     let mut held = BTreeMap::new();
     for copy in message.held {
@@ -263,7 +276,8 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
     // Participants come before answers in key order, and each one's answers are put back into their places.
     let mut answers: Vec<(usize, u32, Counted)> = Vec::new();
     for (key, value) in rows {
-        let (&kind, rest) = key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
+        let (&kind, rest) =
+            key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
         match kind {
             HEADER => state_header = header(proto::SectionHeader::decode(&*value).map_err(decode)?)?,
             DESK => {
@@ -279,12 +293,16 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
                 let (id, _) = key::participant(rest).ok_or_else(|| malformed("participant"))?;
                 let message = proto::Participant::decode(&*value).map_err(decode)?;
                 let standing = part::standing(&part::need(message.standing, "standing")?)?;
-                participants.insert(id, Participant { standing, unscored: message.unscored, answers: Vec::new() });
+                participants
+                    .insert(id, Participant { standing, unscored: message.unscored, answers: Vec::new() });
             }
             ANSWER => {
-                let (id, rest) = key::participant(rest).ok_or_else(|| malformed("participant of an answer"))?;
+                let (id, rest) =
+                    key::participant(rest).ok_or_else(|| malformed("participant of an answer"))?;
                 let question = key::number(rest).ok_or_else(|| malformed("question of an answer"))?;
-                let index = participants.get_index_of(&id).ok_or_else(|| malformed("an answer without participant"))?;
+                let index = participants
+                    .get_index_of(&id)
+                    .ok_or_else(|| malformed("an answer without participant"))?;
                 let (place, counted) = counted(proto::Counted::decode(&*value).map_err(decode)?, question)?;
                 answers.push((index, place, counted));
             }

@@ -192,7 +192,10 @@ impl Operator for Rank {
         for (section, question) in touched.books {
             let tally = state.sections().get(&section).and_then(|mark| mark.tallies.get(&question));
             let parts: [&[u8]; 2] = [&section.to_be_bytes(), &question.unwrap_or(UNKNOWN).to_be_bytes()];
-            rows.push((key::join(&prefix, TALLY, &parts), tally.map(|t| part::tally_message(t).encode_to_vec())));
+            rows.push((
+                key::join(&prefix, TALLY, &parts),
+                tally.map(|t| part::tally_message(t).encode_to_vec()),
+            ));
         }
         for index in BTreeSet::from_iter(touched.members) {
             let Some((id, member)) = state.members().get_index(index as usize) else { continue };
@@ -302,7 +305,8 @@ fn restore(quiz: &QuizId, prefix: usize, rows: Vec<Row>) -> Result<Ranking, Deco
     let mut tallies = Vec::new();
     let mut members: Vec<(u32, ParticipantId, Member)> = Vec::new();
     for (key, value) in rows {
-        let (&kind, rest) = key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
+        let (&kind, rest) =
+            key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
         match kind {
             HEADER => {
                 let message = proto::RankingHeader::decode(&*value).map_err(decode)?;

@@ -39,7 +39,9 @@ impl Store for EmbeddedStore {
             match self.storage.write(Write { condition, rows, records: Vec::new() }).await {
                 Ok(_) => Ok(mine),
                 // Somebody took it at the same moment: the caller may try again.
-                Err(WriteError::Condition { .. }) => Err(StoreError::Unavailable("taken at the same time".into())),
+                Err(WriteError::Condition { .. }) => {
+                    Err(StoreError::Unavailable("taken at the same time".into()))
+                }
                 Err(WriteError::Append(error)) => Err(append_error(error)),
             }
         }
@@ -55,7 +57,8 @@ impl Store for EmbeddedStore {
     ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         async move {
             let after = after.map(|after| row_key(unit, after));
-            let rows = self.storage.rows(&row_key(unit, prefix), after.as_deref(), limit).map_err(read_error)?;
+            let rows =
+                self.storage.rows(&row_key(unit, prefix), after.as_deref(), limit).map_err(read_error)?;
             Ok(rows.into_iter().map(|(key, value)| (key[UNIT_BYTES..].to_vec(), value)).collect())
         }
         .boxed()
@@ -73,7 +76,8 @@ impl Store for EmbeddedStore {
             let mut rows = Vec::with_capacity(commit.rows.len() + 1);
             rows.extend(commit.rows.iter().map(|(key, value)| (row_key(unit, key), value.clone())));
             rows.push((header_key(unit), Some(encode_header(to))));
-            let condition = Some(Condition { key: header_key(unit), expected: Some(encode_header(commit.from)) });
+            let condition =
+                Some(Condition { key: header_key(unit), expected: Some(encode_header(commit.from)) });
             let write = Write { condition, rows, records: commit.effects.clone() };
             match self.storage.write(write).await {
                 Ok(_) => Ok(()),

@@ -55,7 +55,10 @@ fn the_core_depends_on_nothing_that_could_do_input_or_output() {
     let allowed = ["indexmap", "rust_decimal", "serde", "thiserror", "unicode-normalization"];
     let found = &dependencies()["operators"];
     let extra: Vec<_> = found.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
-    assert!(extra.is_empty(), "operators gained {extra:?}: every addition to the pure core is a decision, list it here");
+    assert!(
+        extra.is_empty(),
+        "operators gained {extra:?}: every addition to the pure core is a decision, list it here"
+    );
 }
 
 /// Calls `visit` with every file of ours that ends in `extension`.
@@ -94,9 +97,25 @@ fn every_source_file_says_what_it_is_for_and_stays_short() {
 #[test]
 fn the_top_level_is_the_one_that_readers_expect() {
     let expected = BTreeSet::from([
-        "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md",
-        "benches", "clippy.toml", "deny.toml", "gateway", "infra", "ingest", "loadtest", "operators", "pipeline",
-        "rust-toolchain.toml", "rustfmt.toml", "sinks",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "benches",
+        "clippy.toml",
+        "deny.toml",
+        "gateway",
+        "infra",
+        "ingest",
+        "loadtest",
+        "operators",
+        "pipeline",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        "sinks",
     ]);
     let output = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
     let files = String::from_utf8(output.stdout).unwrap();
