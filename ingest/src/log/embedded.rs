@@ -97,13 +97,14 @@ struct Inner {
     partitions: u16,
     log: Keyspace,
     rows: Keyspace,
+    view: disk::View,
     jobs: Option<mpsc::SyncSender<Job>>,
     /// Bytes of the jobs that wait.
     queued: Arc<AtomicUsize>,
     tails: Tails,
     committer: Option<std::thread::JoinHandle<()>>,
     /// Keeps the directory locked until the last handle is gone.
-    database: Database,
+    _database: Database,
 }
 
 /// The next offset of every partition of every stream, as it moves.
@@ -153,7 +154,7 @@ impl Embedded {
     /// # Errors
     /// `Corrupt`: call a person.
     pub fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        chunk::get(&self.inner.database.snapshot(), &self.inner.rows, key)
+        chunk::get(&self.inner.view.get(), &self.inner.rows, key)
     }
 
     /// Returns up to `limit` rows whose key starts with `prefix`, in key order, after the key `after`.
@@ -161,7 +162,7 @@ impl Embedded {
     /// # Errors
     /// `Corrupt`: call a person.
     pub fn rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, ReadError> {
-        chunk::scan(&self.inner.database.snapshot(), &self.inner.rows, prefix, after, limit)
+        chunk::scan(&self.inner.view.get(), &self.inner.rows, prefix, after, limit)
     }
 
     /// Returns the next offset of a partition: one more than the last record's.

@@ -1,6 +1,7 @@
 //! The layout of records in the database, and the one place that commits a batch.
 
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
@@ -32,9 +33,30 @@ pub(super) trait Disk: Send {
     fn commits(&self) -> u64;
 }
 
+/// The rows as of the last commit, for readers.
+///
+/// A snapshot that a reader took itself could hold half of the batch that is being written: when the database moves
+/// memory to tables it also moves what is visible (lsm-tree 3.1.10, `upgrade_version`). This one is taken by the
+/// committer between two batches, and a read waits for no commit.
+#[derive(Clone)]
+pub(super) struct View(Arc<RwLock<Arc<Snapshot>>>);
+
+impl View {
+    pub(super) fn new(database: &Database) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(database.snapshot()))))
+    }
+    pub(super) fn get(&self) -> Arc<Snapshot> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn set(&self, snapshot: Snapshot) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+}
+
 /// The database on disk.
 pub(super) struct FjallDisk {
     pub(super) database: Database,
+    pub(super) view: View,
     pub(super) log: Keyspace,
     pub(super) rows: Keyspace,
     /// Number of the last commit.
@@ -63,11 +85,12 @@ impl Disk for FjallDisk {
         }
         batch.commit().map_err(|error| error.to_string())?;
         self.commits += 1;
+        self.view.set(self.database.snapshot());
         Ok(())
     }
 
     fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        chunk::get(&self.database.snapshot(), &self.rows, key).map_err(|error| error.to_string())
+        chunk::get(&self.view.get(), &self.rows, key).map_err(|error| error.to_string())
     }
 
     fn commits(&self) -> u64 {

@@ -106,9 +106,8 @@ pub(super) fn open_on<D: Disk + 'static>(
     };
     let (log, rows) = (keyspace("log")?, keyspace("rows")?);
     let mark = HighWater { path: dir.join("high-water") };
-    let view = database.snapshot();
-    let (commits, ends) = recover(&view, [&log, &rows], options.partitions, &mark).map_err(corrupt)?;
-    drop(view);
+    let view = disk::View::new(&database);
+    let (commits, ends) = recover(&view.get(), [&log, &rows], options.partitions, &mark).map_err(corrupt)?;
     if !known {
         if commits > 0 {
             return Err(corrupt("the file that names its format is gone".into()));
@@ -120,7 +119,14 @@ pub(super) fn open_on<D: Disk + 'static>(
         Arc::new(ends.iter().map(|(place, end)| (*place, watch::channel(end.next).0)).collect());
     let (jobs, queue) = mpsc::sync_channel(QUEUE_CALLS_MAX);
     let queued = Arc::<AtomicUsize>::default();
-    let disk = wrap(FjallDisk { database: database.clone(), log: log.clone(), rows: rows.clone(), commits });
+    let disk = FjallDisk {
+        database: database.clone(),
+        view: view.clone(),
+        log: log.clone(),
+        rows: rows.clone(),
+        commits,
+    };
+    let disk = wrap(disk);
     let committer = Committer { disk, ends, tails: tails.clone(), mark, mark_within, queued: queued.clone() };
     let thread = std::thread::Builder::new().name("committer".into());
     let thread = thread.spawn(move || committer.run(queue)).map_err(|error| io(error.to_string()))?;
@@ -128,11 +134,12 @@ pub(super) fn open_on<D: Disk + 'static>(
         partitions: options.partitions,
         log,
         rows,
+        view,
         jobs: Some(jobs),
         queued,
         tails,
         committer: Some(thread),
-        database,
+        _database: database,
     };
     Ok(Embedded { inner: Arc::new(inner) })
 }

@@ -1,5 +1,6 @@
 //! A single-threaded scheduler over virtual time: it alone decides who runs next, and who never runs again.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -50,13 +51,15 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 struct Slot {
     kind: Kind,
     task: Option<Task>,
-    wake: u64,
+    turn: (u64, u64),
 }
 
 /// The scheduler.
 pub(super) struct Executor {
     world: Shared,
     slots: Vec<Slot>,
+    /// When each task goes on, with the lot that decides between those of one moment.
+    turns: BTreeSet<((u64, u64), usize)>,
     revive: fn(&Shared, Kind) -> Task,
     steps: u64,
 }
@@ -72,13 +75,21 @@ pub(super) enum Ended {
 
 impl Executor {
     pub(super) fn new(world: Shared, revive: fn(&Shared, Kind) -> Task) -> Self {
-        Self { world, slots: Vec::new(), revive, steps: 0 }
+        Self { world, slots: Vec::new(), turns: BTreeSet::new(), revive, steps: 0 }
     }
 
-    /// Starts a task some time after now.
+    /// Starts a task.
     pub(super) fn spawn(&mut self, kind: Kind, task: Task) {
-        let wake = self.world.lock().now;
-        self.slots.push(Slot { kind, task: Some(task), wake });
+        self.slots.push(Slot { kind, task: Some(task), turn: (0, 0) });
+        let now = self.world.lock().now;
+        self.schedule(self.slots.len() - 1, now);
+    }
+
+    fn schedule(&mut self, slot: usize, at: u64) {
+        let turn = (at, self.world.lock().rng.next());
+        self.turns.remove(&(self.slots[slot].turn, slot));
+        self.slots[slot].turn = turn;
+        self.turns.insert((turn, slot));
     }
 
     /// Returns how many steps were taken.
@@ -107,42 +118,43 @@ impl Executor {
     /// Lets one task, or one delayed write, go on.
     fn step(&mut self) {
         self.steps += 1;
-        let chosen = {
+        let ((first, _), chosen) = *self.turns.first().expect("workers never end");
+        {
             let mut world = self.world.lock();
-            let first = self.slots.iter().filter(|slot| slot.task.is_some()).map(|slot| slot.wake).min();
-            let first = first.expect("workers never end");
             if world.delayed_due(first) {
-                return;
+                drop(world);
+                return self.wake_readers();
             }
-            world.now = world.now.max(first);
-            let now = world.now;
-            let ready = |slot: &&Slot| slot.task.is_some() && slot.wake <= now;
-            let count = self.slots.iter().filter(ready).count() as u64;
-            let nth = world.rng.below(count) as usize;
-            let mut ready = (0..self.slots.len()).filter(|&at| ready(&&self.slots[at]));
-            let chosen = ready.nth(nth).expect("one is ready");
-            world.begin(chosen);
-            chosen
-        };
+            world.begin(chosen, first);
+        }
         let slot = &mut self.slots[chosen];
-        let task = slot.task.as_mut().expect("a chosen task is there");
+        self.turns.remove(&(slot.turn, chosen));
+        let task = slot.task.as_mut().expect("a task with a turn is there");
         match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => slot.task = None,
             Poll::Pending => {
                 let wake = self.world.lock().wake.take();
-                slot.wake = wake.expect("a task waits for something that is not simulated");
+                self.schedule(chosen, wake.expect("a task waits for something that is not simulated"));
             }
         }
-        let (woken, crashed) = self.world.lock().end();
-        for (task, at) in woken {
-            self.slots[task].wake = self.slots[task].wake.min(at);
-        }
-        if crashed {
-            let slot = &mut self.slots[chosen];
+        if self.world.lock().crashed() {
+            let kind = self.slots[chosen].kind;
             // All that the task had in memory is gone; what it wrote stays.
-            slot.task = None;
-            slot.task = Some((self.revive)(&self.world, slot.kind));
-            slot.wake = self.world.lock().now;
+            self.slots[chosen].task = None;
+            self.slots[chosen].task = Some((self.revive)(&self.world, kind));
+            let now = self.world.lock().now;
+            self.schedule(chosen, now);
+        }
+        self.wake_readers();
+    }
+
+    /// Those who wait for records go on early when there are some.
+    fn wake_readers(&mut self) {
+        let woken = self.world.lock().woken();
+        for (slot, at) in woken {
+            if at < self.slots[slot].turn.0 {
+                self.schedule(slot, at);
+            }
         }
     }
 }

@@ -7,24 +7,27 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ingest::log::{Record, StoredRecord, Stream};
+use ingest::log::Stream;
 use ingest::partition::PartitionId;
-use operators::event::Stamp;
-use operators::id::{Position, UnixMillis};
+use operators::event::Command;
+use operators::id::{CommandId, QuizId, UnixMillis};
 use pipeline::clock::Clock;
-use pipeline::store::Unit;
+use pipeline::progress::Progress;
+use pipeline::store::{Commit, Stage, Unit};
 
 use super::disk::{Disk, Done, Write};
 use super::executor::Rng;
 use super::ledger::Ledger;
 use super::plan::Plan;
-use super::play::View;
+use super::gateway::View;
 
 /// Virtual time starts here.
 pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// A partition that had an outage is slow for so long.
+const RECOVERY_MS: u64 = 1_000;
 
 /// The world, shared by everybody in it; nobody holds the lock while waiting.
 #[derive(Clone)]
@@ -61,8 +64,16 @@ pub(super) struct World {
     pub(super) calm: bool,
     /// What survives every crash.
     pub(super) disk: Disk,
+    /// Partitions of `submissions` that take no records, and until when.
+    pub(super) outages: BTreeMap<PartitionId, u64>,
     /// Who may run a unit, and until when. Only the epoch protects anything.
     pub(super) leases: BTreeMap<Unit, (usize, u64)>,
+    /// Commits that were begun.
+    pub(super) commits: BTreeMap<Unit, u64>,
+    /// Commands as hosts sent them, for the planted bug that reads them here.
+    pub(super) table: Vec<(QuizId, CommandId, Command)>,
+    /// How far the grade workers are, as they report it to everybody.
+    pub(super) graded: Arc<Progress>,
     /// What each gateway knows.
     pub(super) views: Vec<View>,
     /// What clients and gateways remember, for the checks.
@@ -112,7 +123,11 @@ impl World {
             wake: None,
             calm: false,
             disk: Disk::new(&plan),
+            outages: BTreeMap::new(),
             leases: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            table: Vec::new(),
+            graded: Arc::new(Progress::new(plan.partitions)),
             views: (0..plan.gateways.len()).map(|_| View::new(plan.partitions)).collect(),
             ledger: Ledger::default(),
             trace: Trace { hash: 0, wanted: trace, lines: Vec::new() },
@@ -126,6 +141,11 @@ impl World {
         }
     }
 
+    /// Tells whether a write is still on its way.
+    pub(super) fn is_writing(&self) -> bool {
+        !self.delayed.is_empty()
+    }
+
     /// Notes something that happened.
     pub(super) fn note(&mut self, what: &'static str, values: &[u64]) {
         self.trace.mix(self.now);
@@ -137,15 +157,22 @@ impl World {
         }
     }
 
-    pub(super) fn begin(&mut self, task: usize) {
+    /// Notes which task goes on, and when.
+    pub(super) fn begin(&mut self, task: usize, at: u64) {
+        self.now = self.now.max(at);
         self.task = task;
         self.wake = None;
         self.waiting.remove(&task);
     }
 
-    /// Returns which tasks have something to read, and whether the running one crashed.
-    pub(super) fn end(&mut self) -> (Vec<(usize, u64)>, bool) {
-        (std::mem::take(&mut self.woken), std::mem::take(&mut self.crash))
+    /// Returns which tasks have something to read since the last call.
+    pub(super) fn woken(&mut self) -> Vec<(usize, u64)> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Tells whether the running task crashed.
+    pub(super) fn crashed(&mut self) -> bool {
+        std::mem::take(&mut self.crash)
     }
 
     /// Carries out a write that was on its way, if one arrives before `first`.
@@ -156,8 +183,6 @@ impl World {
         self.ledger.faults.late += 1;
         self.note("late write", &[]);
         self.perform(&write);
-        // Who waits for records is woken before anybody else runs, and the step has no task of its own.
-        self.wake = None;
         true
     }
 
@@ -175,6 +200,41 @@ impl World {
             }
         }
         done
+    }
+
+    /// Lets a partition of `submissions` take no records for a while.
+    pub(super) fn outage(&mut self) {
+        if self.calm || !self.rng.chance(self.plan.rates.outage) {
+            return;
+        }
+        let partition = PartitionId(self.rng.next() as u16 % self.plan.partitions);
+        let until = self.now + self.rng.between(300, 4_000);
+        self.ledger.faults.outages += 1;
+        self.note("outage", &[u64::from(partition.0), until]);
+        self.outages.insert(partition, until);
+    }
+
+    /// Tells whether the partition that a unit reads had an outage a moment ago.
+    fn is_recovering(&self, unit: Unit) -> bool {
+        let until = self.outages.get(&unit.partition).filter(|_| unit.stage == Stage::Grade);
+        until.is_some_and(|until| (*until..until + RECOVERY_MS).contains(&self.now))
+    }
+
+    /// Returns how long a write has to wait for the partitions that it appends to.
+    fn outage_ms(&mut self, caller: Caller, write: &Write) -> Option<u64> {
+        let touched = write.touches();
+        let until = touched.iter().filter(|(stream, _)| *stream == Stream::Submissions);
+        let until = until.filter_map(|(_, partition)| self.outages.get(partition)).max()?;
+        let left = until.checked_sub(self.now).filter(|left| *left > 0)?;
+        // Requests come back when their clients feel like it, workers at once.
+        Some(left + self.rng.below(if caller == Caller::Request { RECOVERY_MS } else { 40 }))
+    }
+
+    /// Notes that a worker is about to write effects.
+    pub(super) fn note_effects(&mut self, commit: &Commit) {
+        if self.disk.header(commit.unit).epoch > commit.from.epoch {
+            self.ledger.faults.zombie_effects += 1;
+        }
     }
 
     /// The running task dies at its next pause.
@@ -293,6 +353,12 @@ impl World {
             let ms = if worker { self.rng.between(100, 1_500) } else { self.rng.between(20, 4_500) };
             if worker && self.rng.chance(500) { course.after_ms = ms } else { course.before_ms = ms }
         }
+        if let Caller::Worker(unit) = caller
+            && self.is_recovering(unit)
+            && self.rng.chance(300)
+        {
+            course.before_ms += self.rng.between(50, 900);
+        }
         if self.rng.chance(rates.fail) {
             let fates: &[Fate] = match (writes, caller) {
                 (true, Caller::Worker(_)) => &[Fate::Lost, Fate::Mute, Fate::Late, Fate::Twice, Fate::Partial],
@@ -311,6 +377,11 @@ impl World {
 pub(super) async fn write(world: &Shared, caller: Caller, write: Write) -> Result<Done, Unanswered> {
     let course = world.lock().course(caller, true);
     world.pause(course.before_ms).await;
+    loop {
+        let left = world.lock().outage_ms(caller, &write);
+        let Some(left) = left else { break };
+        world.pause(left).await;
+    }
     let done = {
         let mut world = world.lock();
         match course.fate {
@@ -368,10 +439,7 @@ pub(super) async fn read<T>(
 ) -> Result<T, Unanswered> {
     let course = world.lock().course(caller, false);
     world.pause(course.before_ms).await;
-    let seen = match course.fate {
-        Fate::Lost => None,
-        _ => Some(look(&mut world.lock())),
-    };
+    let seen = if course.fate == Fate::Lost { None } else { Some(look(&mut world.lock())) };
     world.pause(course.after_ms).await;
     if matches!(course.fate, Fate::CrashBefore | Fate::CrashAfter) {
         world.lock().die();
