@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use operators::definition::Definition;
 use operators::effect::{
-    Change, Effect, Phase, QuizChanged, QuizStatus, Reason, Receipt, ScoreChanged, Slot, Standing, Tally,
-    Verdict, Window,
+    Change, Effect, Overruled, Phase, QuizChanged, QuizStatus, Reason, Receipt, ScoreChanged, Slot, Standing,
+    Tally, Verdict, Window,
 };
 use operators::event::{Answer, Command, CommandOutcome, Envelope, Event, Refusal, Response, Scope};
 use operators::id::{ParticipantId, Position, SubmissionId, UnixMillis};
@@ -116,6 +116,12 @@ fn changed(outcome: CommandOutcome, phase: Phase, published: Option<Arc<Definiti
     }))
 }
 
+fn overruled(standing: Standing) -> Change {
+    let tally = Tally { counted: 3, late: 1, ..Tally::default() };
+    let awarded = "1966.5".parse().unwrap();
+    Change::Overruled(Box::new(Overruled { participant: PARTICIPANT, question: 7, standing, tally, awarded }))
+}
+
 /// Returns every kind of effect with a name.
 pub(crate) fn effects() -> Vec<(String, Effect)> {
     let standing =
@@ -137,6 +143,7 @@ pub(crate) fn effects() -> Vec<(String, Effect)> {
         ("reached".into(), Change::Reached { number: 4 }),
         ("sealed_question".into(), Change::Sealed { scope: Scope::Question("q1".parse().unwrap()) }),
         ("sealed_quiz".into(), Change::Sealed { scope: Scope::Quiz }),
+        ("overruled".into(), overruled(standing)),
     ];
     let rejected = Reason::ALL.map(Verdict::Rejected);
     for verdict in [Verdict::Repeated, Verdict::Late, Verdict::TooEarly].into_iter().chain(rejected) {
