@@ -1,0 +1,252 @@
+//! Kill -9 again and again, on one directory, while answers come in: what was acknowledged is there, once, and adds up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http_body_util::Full;
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::harness::{Client, Dice, PATIENCE, Podium, Reply, text};
+
+mod model;
+
+use model::{Acked, Game, Story, Task, check};
+
+const QUIZ: &str = "crashes";
+/// A host's token outlives every process that it is shown to.
+const HOST: [&str; 2] = ["--role", "host"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_lose_no_acknowledged_answer_and_count_none_twice() {
+    let game = Game {
+        seed: 1,
+        pace: "free",
+        sections: 1,
+        award: "flat@1",
+        participants: 16,
+        rounds: 20,
+        questions_per_round: 3,
+    };
+    play(game).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_lose_nothing_with_eight_sections_and_points_that_depend_on_time() {
+    let game = Game {
+        seed: 2,
+        pace: "host",
+        sections: 8,
+        award: "kahoot@1",
+        participants: 24,
+        rounds: 10,
+        questions_per_round: 1,
+    };
+    play(game).await;
+}
+
+/// The players' side, which lives on while servers come and go.
+#[derive(Clone)]
+struct Hall {
+    /// Where the server of the moment is.
+    at: watch::Receiver<Client>,
+    acks: watch::Sender<u64>,
+}
+
+/// Plays a game over crashes and checks its end, which a last crash must not change.
+async fn play(game: Game) {
+    let data = tempfile::tempdir().unwrap();
+    let mut podium = Podium::start(data.path()).await;
+    let token = podium.token(&HOST).await;
+    let host = podium.client().with(&token);
+    host.publish_and_open(QUIZ, &game.definition()).await;
+    let (server, at) = watch::channel(host);
+    let hall = Hall { at, acks: watch::Sender::new(0) };
+    let mut dice = Dice(game.seed ^ 0x00de_ad00);
+    let mut players = vec![None; game.participants];
+    let mut acked = Vec::new();
+    for (round, chains) in game.tasks().into_iter().enumerate() {
+        let tasks = chains.iter().map(Vec::len).sum::<usize>() as u64;
+        let strike = strike(podium, data.path(), &hall, &mut dice, tasks, &server);
+        let (done, next) = tokio::join!(hall.round(&game, round, chains, &mut players), strike);
+        acked.extend(done);
+        podium = next;
+    }
+    let host = server.borrow().clone();
+    host.command(QUIZ, &json!({"type": "close"})).await;
+    let players: Vec<_> = players.into_iter().map(|player| player.expect("everybody joined").0).collect();
+    let story = read(&host, &players).await;
+    check(&game, &acked, &story);
+    let repeated = &story.books["repeated"];
+    println!("seed {}: {} acknowledged, {repeated} repeated in the log", game.seed, acked.len());
+
+    podium.kill();
+    let podium = Podium::start(data.path()).await;
+    let again = read(&podium.client().with(&token), &players).await;
+    assert_eq!(story, again, "a last crash changed a final result");
+}
+
+/// Kills the server after a random number of acknowledgements, or at a random moment, and starts it again.
+async fn strike(
+    podium: Podium,
+    data: &Path,
+    hall: &Hall,
+    dice: &mut Dice,
+    tasks: u64,
+    server: &watch::Sender<Client>,
+) -> Podium {
+    let mut acks = hall.acks.subscribe();
+    let target = *acks.borrow() + dice.below(tasks);
+    let moment = Duration::from_millis(dice.below(1_500));
+    // Whichever comes first; the moment is the crash itself, nothing waits for it.
+    tokio::time::timeout(moment, acks.wait_for(|&acks| acks >= target)).await.ok();
+    podium.kill();
+    if dice.below(3) == 0 {
+        let recovering = Podium::launch(data, &[]);
+        tokio::time::sleep(Duration::from_millis(dice.below(400))).await;
+        drop(recovering);
+    }
+    let podium = Podium::start(data).await;
+    let token = server.borrow().token.clone();
+    server.send_replace(podium.client().holding(token));
+    podium
+}
+
+impl Hall {
+    /// Hands in everything of one round and returns what was acknowledged: all of it.
+    async fn round(
+        &self,
+        game: &Game,
+        round: usize,
+        chains: Vec<Vec<Task>>,
+        players: &mut [Option<(String, String)>],
+    ) -> Vec<Acked> {
+        if game.pace == "host" {
+            if round > 0 {
+                self.command("close_question", round - 1).await;
+            }
+            self.command("open_question", round).await;
+        }
+        let mut playing = JoinSet::new();
+        for (nth, chain) in chains.into_iter().enumerate() {
+            playing.spawn(self.clone().chain(nth, players[nth].clone(), chain));
+        }
+        let mut acked = Vec::new();
+        while let Some(done) = playing.join_next().await {
+            let (nth, player, done) = done.unwrap();
+            players[nth] = Some(player);
+            acked.extend(done);
+        }
+        acked
+    }
+
+    /// One participant: joins unless it has, then hands in one answer after another.
+    async fn chain(
+        self,
+        nth: usize,
+        player: Option<(String, String)>,
+        tasks: Vec<Task>,
+    ) -> (usize, (String, String), Vec<Acked>) {
+        let player = match player {
+            Some(player) => player,
+            None => self.join(nth).await,
+        };
+        let mut acked = Vec::new();
+        for task in tasks {
+            let answer = json!({"choice": task.choice});
+            let body = json!({"question": format!("q{}", task.question), "answer": answer,
+                "submission": task.submission});
+            let ask = Ask { token: Some(player.1.clone()), path: "answers", body, key: None };
+            let copies = join_all((0..task.copies).map(|_| self.insist(202, &ask))).await;
+            let retried = copies.iter().any(|(tries, _)| *tries > 1);
+            let told = copies.iter().map(|(_, ack)| {
+                let ack = ack.value();
+                assert_eq!(ack["submission"], task.submission);
+                (text(&ack["position"]), text(&ack["received_at"]))
+            });
+            acked.push(Acked { retried, told: told.collect(), task });
+            self.acks.send_modify(|acks| *acks += 1);
+        }
+        (nth, player, acked)
+    }
+
+    async fn join(&self, nth: usize) -> (String, String) {
+        let key = Some(format!("key-of-player-number-{nth}"));
+        let ask =
+            Ask { token: None, path: "participants", body: json!({"name": format!("Player {nth}")}), key };
+        let (_, joined) = self.insist(201, &ask).await;
+        let joined = joined.value();
+        (text(&joined["participant"]), text(&joined["token"]))
+    }
+
+    async fn command(&self, kind: &str, question: usize) {
+        let id = format!("{kind}-{question}");
+        let body = json!({"type": kind, "question": format!("q{question}"), "id": id});
+        let token = self.at.borrow().token.clone();
+        self.insist(202, &Ask { token, path: "commands", body, key: None }).await;
+    }
+
+    /// Sends the same request until it succeeds, to whichever server is there; returns the number of tries.
+    async fn insist(&self, status: u16, ask: &Ask) -> (u32, Reply) {
+        let mut at = self.at.clone();
+        let trying = async {
+            for tries in 1.. {
+                let server = at.borrow_and_update().clone();
+                match server.send(ask.to(&server)).await {
+                    Ok(reply) if reply.status == status => return (tries, reply),
+                    Ok(reply) => assert!([429, 503].contains(&reply.status.as_u16()), "{reply:?}"),
+                    Err(_) => {}
+                }
+                // The next server, or the same again: it may only have been busy.
+                tokio::time::timeout(Duration::from_millis(50), at.changed()).await.ok();
+            }
+            unreachable!("tries do not end")
+        };
+        tokio::time::timeout(PATIENCE, trying).await.expect("no server ever took the request")
+    }
+}
+
+/// A request that is sent until it succeeds.
+struct Ask {
+    token: Option<String>,
+    path: &'static str,
+    body: Value,
+    key: Option<String>,
+}
+
+impl Ask {
+    fn to(&self, server: &Client) -> Request<Full<Bytes>> {
+        let client = server.holding(self.token.clone());
+        let mut request = client.json(Method::POST, &path(self.path), &self.body);
+        if let Some(key) = &self.key {
+            request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        }
+        request
+    }
+}
+
+fn path(rest: &str) -> String {
+    format!("/v1/quizzes/{QUIZ}/{rest}")
+}
+
+/// Returns all that a host can read of a closed quiz.
+async fn read(host: &Client, players: &[String]) -> Story {
+    host.finality(QUIZ).await;
+    let anybody = host.holding(None);
+    let mut results = Vec::new();
+    for player in players {
+        results.push(host.get(&path(&format!("participants/{player}"))).await.expect(200));
+    }
+    let mut quiz: Value = anybody.get(&format!("/v1/quizzes/{QUIZ}")).await.expect(200);
+    quiz["server_time"] = Value::Null;
+    Story {
+        quiz,
+        board: anybody.get(&path("leaderboard?limit=1000")).await.expect(200),
+        books: host.get(&path("books")).await.expect(200),
+        results,
+    }
+}

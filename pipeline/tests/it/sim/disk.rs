@@ -1,0 +1,286 @@
+//! What survives every crash: the streams, and per unit a header that names the pages of its state.
+//!
+//! Nothing here waits or fails. A write is plain data, so that it can be carried out late, twice or in part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ingest::log::{Record, StoredRecord, Stream};
+use ingest::partition::PartitionId;
+use operators::event::Stamp;
+use operators::id::{Position, UnixMillis};
+use pipeline::store::{Commit, Header, Row, Unit};
+
+use super::executor::Rng;
+use super::ledger::Ledger;
+use super::mutants::Mutant;
+use super::plan::Plan;
+use super::world::EPOCH_MS;
+
+/// Rows to write, or with no value to remove.
+pub(super) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+/// All rows of a unit.
+pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Names a page: nobody else ever writes under the epoch of its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PageKey {
+    pub(super) unit: Unit,
+    pub(super) epoch: u64,
+    pub(super) position: Position,
+    pub(super) part: u8,
+}
+
+/// One step of a write, carried out whole or not at all.
+#[derive(Debug, Clone)]
+pub(super) enum Write {
+    /// Records to the end of their partitions.
+    Append(Vec<Record>),
+    /// An immutable page, which means nothing until a header names it.
+    Page(PageKey, Changes),
+    /// The conditional write that moves a unit on.
+    Header { unit: Unit, epoch: u64, position: Position, named: Vec<PageKey> },
+    /// A whole commit at once, as the embedded store does it.
+    Whole(Box<Commit>),
+    /// The conditional write that takes a unit over.
+    Take { unit: Unit, found: u64 },
+}
+
+/// What came of a write.
+#[derive(Debug, Clone)]
+pub(super) enum Done {
+    Stamps(Vec<Stamp>),
+    Written,
+    /// The condition did not hold: this is there instead.
+    Refused(Header),
+    /// Taken, with the pages that the header names.
+    Taken(Header, Vec<PageKey>),
+}
+
+/// What the store holds of one unit.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stored {
+    pub(super) header: Header,
+    pub(super) named: Vec<PageKey>,
+    /// The named pages put together.
+    pub(super) rows: Rows,
+}
+
+/// A state as it was stored at some time.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) unit: Unit,
+    pub(super) position: Position,
+    pub(super) rows: Rows,
+}
+
+/// Kept to be replayed from at the end of a run, which is the dearest of the checks.
+const SNAPSHOTS_MAX: usize = 4;
+
+/// The disks.
+pub(super) struct Disk {
+    streams: BTreeMap<(Stream, PartitionId), Vec<StoredRecord>>,
+    skews_ms: Vec<i64>,
+    units: BTreeMap<Unit, Stored>,
+    pages: BTreeMap<PageKey, Changes>,
+    ignores_epoch: bool,
+    /// States that were stored at some time.
+    pub(super) snapshots: Vec<Snapshot>,
+}
+
+impl Write {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Append(_) => "append",
+            Self::Page(..) => "page",
+            Self::Header { .. } => "header",
+            Self::Whole(_) => "whole commit",
+            Self::Take { .. } => "take over",
+        }
+    }
+
+    /// Returns the partitions that it appends to.
+    pub(super) fn touches(&self) -> BTreeSet<(Stream, PartitionId)> {
+        let records = match self {
+            Self::Append(records) => records,
+            Self::Whole(commit) => &commit.effects,
+            Self::Page(..) | Self::Header { .. } | Self::Take { .. } => return BTreeSet::new(),
+        };
+        records.iter().map(|record| (record.stream, record.partition)).collect()
+    }
+
+    /// Returns it without the records of some partitions, as when a part of a call fails.
+    pub(super) fn part(&self, bits: u64) -> Self {
+        let Self::Append(records) = self else { return self.clone() };
+        let kept = |r: &&Record| bits >> (u64::from(r.partition.0) * 4 + r.stream as u64) & 1 == 1;
+        Self::Append(records.iter().filter(kept).cloned().collect())
+    }
+}
+
+impl Done {
+    pub(super) fn digest(&self) -> u64 {
+        let position = |header: &Header| header.position.and_then(Position::offset).unwrap_or(0);
+        match self {
+            Self::Stamps(stamps) => stamps.iter().fold(1, |sum, stamp| {
+                sum ^ stamp.position.offset().unwrap_or(0).wrapping_mul(31).wrapping_add(stamp.append_at.0)
+            }),
+            Self::Written => 2,
+            Self::Refused(header) | Self::Taken(header, _) => header.epoch << 32 | position(header),
+        }
+    }
+}
+
+impl Disk {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            skews_ms: plan.log_skews_ms.clone(),
+            units: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            ignores_epoch: plan.mutant == Some(Mutant::NoEpochOnCheckpoint),
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Returns all records of a partition.
+    pub(super) fn stream(&self, stream: Stream, partition: PartitionId) -> &[StoredRecord] {
+        self.streams.get(&(stream, partition)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns all partitions with their records.
+    pub(super) fn streams(&self) -> impl Iterator<Item = (Stream, PartitionId, &StoredRecord)> {
+        self.streams.iter().flat_map(|((stream, partition), records)| {
+            records.iter().map(move |record| (*stream, *partition, record))
+        })
+    }
+
+    /// Returns what is stored of a unit.
+    pub(super) fn unit(&self, unit: Unit) -> Stored {
+        self.units.get(&unit).cloned().unwrap_or_default()
+    }
+
+    /// Returns the header of a unit.
+    pub(super) fn header(&self, unit: Unit) -> Header {
+        self.units.get(&unit).map(|stored| stored.header).unwrap_or_default()
+    }
+
+    /// Returns all units with their rows.
+    pub(super) fn units(&self) -> &BTreeMap<Unit, Stored> {
+        &self.units
+    }
+
+    /// Returns one row of a unit.
+    pub(super) fn row(&self, unit: Unit, key: &[u8]) -> Option<Vec<u8>> {
+        self.units.get(&unit)?.rows.get(key).cloned()
+    }
+
+    /// Returns rows in key order.
+    pub(super) fn scan(&self, unit: Unit, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<Row> {
+        let Some(stored) = self.units.get(&unit) else { return Vec::new() };
+        let from = after.map_or(prefix, |after| after.max(prefix));
+        let rows = stored.rows.range(from.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let rows = rows.filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
+        rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    pub(super) fn perform(&mut self, now: u64, write: &Write, rng: &mut Rng, ledger: &mut Ledger) -> Done {
+        match write {
+            Write::Append(records) => Done::Stamps(self.append(now, records, rng)),
+            Write::Page(key, changes) => {
+                if self.pages.get(key).is_some_and(|there| there != changes) {
+                    ledger.violated("I5", format!("page {key:?} was written twice with different rows"));
+                }
+                self.pages.insert(*key, changes.clone());
+                Done::Written
+            }
+            Write::Header { unit, epoch, position, named } => {
+                let found = self.header(*unit);
+                let fits = self.ignores_epoch || found.epoch == *epoch;
+                if !fits || Some(*position) <= found.position {
+                    return Done::Refused(found);
+                }
+                let to = Header { epoch: *epoch, position: Some(*position) };
+                self.move_header(*unit, to, named, rng, ledger);
+                Done::Written
+            }
+            Write::Whole(commit) => self.whole(now, commit, rng, ledger),
+            Write::Take { unit, found } => {
+                let stored = self.units.entry(*unit).or_default();
+                if stored.header.epoch != *found {
+                    return Done::Refused(stored.header);
+                }
+                stored.header.epoch += 1;
+                ledger.header(*unit, stored.header);
+                Done::Taken(stored.header, stored.named.clone())
+            }
+        }
+    }
+
+    fn append(&mut self, now: u64, records: &[Record], rng: &mut Rng) -> Vec<Stamp> {
+        assert!(records.len() <= ingest::limits::BATCH_RECORDS_MAX, "an append call is bounded");
+        let mut stamps = Vec::with_capacity(records.len());
+        for record in records {
+            let partition = self.streams.entry((record.stream, record.partition)).or_default();
+            let skew_ms = self.skews_ms[usize::from(record.partition.0)];
+            let clock = UnixMillis((EPOCH_MS + now).saturating_add_signed(skew_ms));
+            let last = partition.last().map(|last| last.stamp);
+            // Positions have gaps, as sequence numbers do.
+            let offset = last.and_then(|last| last.position.offset()).unwrap_or(0) + 1 + rng.below(3);
+            let append_at = last.map_or(clock, |last| last.append_at.max(clock));
+            let stamp = Stamp { position: Position::from_offset(offset), append_at };
+            partition.push(StoredRecord { stamp, payload: record.payload.clone() });
+            stamps.push(stamp);
+        }
+        stamps
+    }
+
+    fn whole(&mut self, now: u64, commit: &Commit, rng: &mut Rng, ledger: &mut Ledger) -> Done {
+        let found = self.header(commit.unit);
+        let to = Header { position: Some(commit.position), ..commit.from };
+        if found == to {
+            return Done::Written;
+        }
+        if found != commit.from {
+            return Done::Refused(found);
+        }
+        for records in commit.effects.chunks(ingest::limits::BATCH_RECORDS_MAX) {
+            self.append(now, records, rng);
+        }
+        let key = PageKey { unit: commit.unit, epoch: to.epoch, position: commit.position, part: 0 };
+        self.pages.insert(key, commit.rows.clone());
+        let mut named = self.unit(commit.unit).named;
+        named.push(key);
+        self.move_header(commit.unit, to, &named, rng, ledger);
+        Done::Written
+    }
+
+    fn move_header(&mut self, unit: Unit, to: Header, named: &[PageKey], rng: &mut Rng, ledger: &mut Ledger) {
+        let stored = self.units.entry(unit).or_default();
+        let fresh = named.strip_prefix(stored.named.as_slice());
+        if fresh.is_none() {
+            // Other pages than before: what is there has to be put together anew.
+            stored.rows.clear();
+        }
+        for key in fresh.unwrap_or(named) {
+            // A page that is not there can only be a planted bug's.
+            for (row, value) in self.pages.get(key).into_iter().flatten() {
+                ledger.row(unit, row, value.as_deref());
+                match value {
+                    Some(value) => stored.rows.insert(row.clone(), value.clone()),
+                    None => stored.rows.remove(row),
+                };
+            }
+        }
+        stored.header = to;
+        stored.named = named.to_vec();
+        ledger.header(unit, to);
+        if let (Some(position), true) = (to.position, rng.chance(40)) {
+            let snapshot = Snapshot { unit, position, rows: stored.rows.clone() };
+            if self.snapshots.len() < SNAPSHOTS_MAX {
+                self.snapshots.push(snapshot);
+            } else {
+                let place = rng.below(SNAPSHOTS_MAX as u64) as usize;
+                self.snapshots[place] = snapshot;
+            }
+        }
+    }
+}
