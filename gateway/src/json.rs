@@ -12,7 +12,7 @@ use ingest::partition::PartitionId;
 use operators::id::{Position, UnixMillis};
 use rust_decimal::Decimal;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment};
 
@@ -64,7 +64,7 @@ fn check_headers(headers: &HeaderMap) -> Result<()> {
 ///
 /// # Errors
 /// 400 when it is not JSON, 422 with a pointer when it is JSON of another shape.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());

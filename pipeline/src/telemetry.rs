@@ -1,5 +1,6 @@
 //! Logs and metrics of the process.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Starts logging to standard error.
 pub fn logs(format: LogFormat, filter: Targets) {
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second call, as tests make it, keeps the first subscriber.
     let _ = match format {
         LogFormat::Text => registry.with(layer).try_init(),

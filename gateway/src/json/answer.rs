@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Object, refuse};
+use super::{Object, parse};
 use crate::error::{Code, Error, Result};
 
 /// Characters of an `Idempotency-Key`.
@@ -56,7 +56,11 @@ impl<'a> HandIn<'a> {
     /// 400 when it is not JSON, 422 when it is no answer: unknown fields, more or less than one kind of answer, a
     /// number beyond 96-bit decimals, a submission that is no UUID.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let Object(body): Object<Body<'a>> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
+        let body: Body<'a> = match serde_json::from_slice(bytes) {
+            Ok(Object(body)) => body,
+            // Keeping track of the path costs time, so only what is wrong is read again, for the pointer.
+            Err(_) => parse(bytes)?,
+        };
         let submission = body.submission.map(|text| text.parse::<SubmissionId>());
         let submission = submission
             .transpose()

@@ -73,7 +73,7 @@ function card(quiz) {
     h('div', { class: 'card-head' }, phaseChip(quiz.phase), h('code', { class: 'card-id' }, quiz.quiz)),
     h('h3', {}, h('a', { class: 'card-link', href: base }, h('bdi', {}, quiz.title))),
     h('p', { class: 'card-facts' }, [
-      quiz.questions !== undefined && count(quiz.questions, 'question'),
+      quiz.questions_total !== undefined && count(quiz.questions_total, 'question'),
       quiz.participants !== undefined && count(quiz.participants, 'player'),
     ].filter(Boolean).join(' \u00b7 ')),
     h('p', { class: 'card-actions' },

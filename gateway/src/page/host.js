@@ -90,7 +90,7 @@ function desk(context) {
   async function readQuestions() {
     try {
       const { data } = await persist(() => call('GET', path, { token, signal }), { signal });
-      questions = data.questions ?? [];
+      questions = data.definition?.questions ?? [];
       draw();
     } catch (problem) {
       refuse(problem);

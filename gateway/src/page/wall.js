@@ -27,7 +27,6 @@ export function mountWall({ quiz, root, signal, title, connection }) {
   let key = null;
   let part = { update() {}, stop() {} };
   let ending = 0;
-  let played = null; // Index of the last question seen open.
   const live = follow(quiz, {
     token: hostToken.get() ?? identity.get(quiz)?.token,
     connection,
@@ -43,7 +42,6 @@ export function mountWall({ quiz, root, signal, title, connection }) {
     title(state.title, phaseChip(state.phase, state.final));
     const question = openQuestion(model);
     clearTimeout(ending);
-    played = state.question?.index ?? played;
     if (question?.closes_at) ending = setTimeout(draw, Math.max(20, Date.parse(question.closes_at) - model.clock.now() + 20));
     const wanted = state.phase === 'draft' ? 'lobby' : state.phase === 'closed' ? 'closed' : question ? `question:${question.id}` : 'board';
     if (wanted !== key) {
@@ -68,7 +66,7 @@ export function mountWall({ quiz, root, signal, title, connection }) {
     if (wanted === 'lobby') return lobby(state);
     if (wanted === 'closed') return closed(state);
     if (wanted === 'board') {
-      fill(scene, h('p', { class: 'eyebrow' }, progress(state, played)), h('h1', { tabindex: '-1' }, h('bdi', {}, state.title)));
+      fill(scene, h('p', { class: 'eyebrow' }, progress(state)), h('h1', { tabindex: '-1' }, h('bdi', {}, state.title)));
       return {};
     }
     const clock = countdown(live.model.clock);
@@ -110,11 +108,12 @@ export function mountWall({ quiz, root, signal, title, connection }) {
 }
 
 /** Returns how far the quiz is, for the time between two questions. */
-function progress(state, played) {
+function progress(state) {
   if (state.pace === 'free') return `${count(state.questions_total, 'question')}, at your own pace`;
-  if (played === null) return 'Get ready';
-  if (played + 1 >= state.questions_total) return 'That was the last question';
-  return `${played + 1} of ${state.questions_total} questions played`;
+  const played = state.questions.length; // Those that were opened, by a screen that comes late too.
+  if (played === 0) return 'Get ready';
+  if (played >= state.questions_total) return 'That was the last question';
+  return `${played} of ${state.questions_total} questions played`;
 }
 
 function fullScreen() {

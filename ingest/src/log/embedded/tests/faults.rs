@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+
 use super::*;
 use crate::error::AppendError;
 use crate::limits::{QUEUE_BYTES_MAX, QUEUE_CALLS_MAX, RECORD_BYTES_MAX};
@@ -95,7 +97,7 @@ async fn the_queue_is_bounded_in_calls() {
     let first = log.append(vec![record(0, "first")]);
     gate.entered();
     let waiting: Vec<_> = (0..QUEUE_CALLS_MAX).map(|_| log.append(vec![record(0, "x")])).collect();
-    let over = log.append(vec![record(0, "over")]).await;
+    let over = log.append(vec![record(0, "over")]).now_or_never().expect("it is refused at once");
     assert_eq!(over, Err(AppendError::Overloaded { retry_after: Duration::from_secs(1) }));
 
     for _ in 0..10 {
@@ -121,7 +123,7 @@ async fn the_queue_is_bounded_in_bytes() {
     };
     let fit = QUEUE_BYTES_MAX / RECORD_BYTES_MAX;
     let waiting: Vec<_> = (0..fit).map(|_| log.append(vec![large()])).collect();
-    let over = log.append(vec![large()]).await;
+    let over = log.append(vec![large()]).now_or_never().expect("it is refused at once");
     assert!(matches!(over, Err(AppendError::Overloaded { .. })), "{over:?}");
 
     drop(gate);
