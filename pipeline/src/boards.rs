@@ -315,6 +315,10 @@ impl Views for Boards {
                         return Ok(seen);
                     }
                     place.noticed().await;
+                    if matches!(awaited, Awaited::Participant(..)) {
+                        // This very join was applied, even if a later one has changed the name again.
+                        return Ok(Seen::Participant);
+                    }
                 }
             };
             tokio::time::timeout(within, seen).await.unwrap_or(Err(WaitError::TimedOut))

@@ -3,6 +3,7 @@
 
 mod browser;
 mod contract;
+mod gateways;
 mod process;
 mod sim;
 mod tidy;
