@@ -43,5 +43,8 @@ cargo build --release --locked -p pipeline -p loadtest
 step "tests"
 cargo test --workspace --locked
 
+step "the commands of the README"
+infra/readme.sh
+
 step "every benchmark runs"
 cargo bench --locked -p benches -- --test

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ingest::codec;
-use ingest::log::Stream;
 use ingest::partition::{PartitionId, of_section};
 use operators::effect::{Change, Effect, Phase, Receipt, Tally, Verdict};
 use operators::event::Stamp;
@@ -20,7 +18,7 @@ use pipeline::store::{Stage, Unit};
 use super::disk::{Disk, Rows};
 use super::executor::Ended;
 use super::ledger::{Acked, HandIn, Ledger};
-use super::oracle::{Judged, Row, Truth, millionths};
+use super::oracle::{Judged, Records, Row, Truth, millionths};
 use super::world::World;
 
 /// What a run was like, for those who doubt that it did anything.
@@ -46,19 +44,25 @@ impl Census {
     }
 }
 
+/// A known breach of I1, counted in [`super::ledger::Faults`] instead of failing: an answer that was counted and then
+/// overruled keeps its question used up, so that an answer in time that arrives between it and the copy of the close
+/// is a repeat for ever, acknowledged or not. Make this true once `quiz/overrule.rs` gives the question back.
+const GIVES_QUESTIONS_BACK: bool = false;
+
 /// Runs every check that needs the end of the run; those that need all work done, only if it is.
 pub(super) fn check(world: &mut World, ended: Ended) -> Census {
     let plan = world.plan.clone();
     let mut census = Census { acknowledged: world.ledger.acked.len() as u64, ..Census::default() };
     census.records = world.disk.streams().count() as u64;
     let (disk, ledger) = (&world.disk, &mut world.ledger);
-    census.repeats = same_identity_same_bytes(disk, ledger);
-    dead_letters(disk, ledger, ended);
+    let records = Records::new(disk);
+    census.repeats = same_identity_same_bytes(&records, ledger);
+    dead_letters(&records, ledger, ended);
     for acked in ledger.acked.clone().iter().filter(|acked| acked.at.is_none()) {
         ledger.violated("I15", format!("{:?} was acknowledged without an append", acked.answer.submission));
     }
     for quiz in &plan.quizzes {
-        let case = Case::new(disk, &quiz.id, quiz.sections, plan.partitions);
+        let case = Case::new(disk, &records, &quiz.id, quiz.sections, plan.partitions);
         if ended == Ended::Done {
             case.ranking(ledger);
             case.final_is_final(ledger);
@@ -74,20 +78,16 @@ pub(super) fn check(world: &mut World, ended: Ended) -> Census {
 }
 
 /// I5: one identity, one content, whoever wrote it. Returns how many effects came more than once.
-fn same_identity_same_bytes(disk: &Disk, ledger: &mut Ledger) -> u64 {
-    let mut seen: BTreeMap<(QuizId, u16, u64, u32), Bytes> = BTreeMap::new();
+fn same_identity_same_bytes(records: &Records, ledger: &mut Ledger) -> u64 {
+    let mut seen: BTreeMap<(&QuizId, u16, u64, u32), &Bytes> = BTreeMap::new();
     let mut repeats = 0;
-    for (stream, _, record) in disk.streams() {
-        if stream != Stream::Standings {
-            continue;
-        }
-        let Ok(effect) = codec::decode_effect(&record.payload) else { continue };
-        let identity = (effect.quiz, effect.section, effect.revision, effect.ordinal);
+    for (record, effect) in &records.standings {
+        let identity = (&effect.quiz, effect.section, effect.revision, effect.ordinal);
         match seen.get(&identity) {
-            Some(first) if *first == record.payload => repeats += 1,
+            Some(first) if **first == record.payload => repeats += 1,
             Some(_) => ledger.violated("I5", format!("effect {identity:?} has two contents")),
             None => {
-                seen.insert(identity, record.payload.clone());
+                seen.insert(identity, &record.payload);
             }
         }
     }
@@ -95,29 +95,12 @@ fn same_identity_same_bytes(disk: &Disk, ledger: &mut Ledger) -> u64 {
 }
 
 /// I10: dead letters are exactly the records that nobody can read.
-fn dead_letters(disk: &Disk, ledger: &mut Ledger, ended: Ended) {
-    type Place = (String, PartitionId, Position);
-    let mut poison: BTreeSet<Place> = BTreeSet::new();
-    let mut letters: BTreeSet<Place> = BTreeSet::new();
-    for (stream, partition, record) in disk.streams() {
-        let readable = match stream {
-            Stream::Submissions => codec::decode_envelope(&record.payload).is_ok(),
-            Stream::Standings => codec::decode_effect(&record.payload).is_ok(),
-            Stream::Results => true,
-            Stream::DeadLetters => {
-                let letter = codec::decode_dead_letter(&record.payload).expect("a dead letter");
-                letters.insert((letter.stream, letter.partition, letter.position));
-                true
-            }
-        };
-        if !readable {
-            poison.insert((stream.name().to_owned(), partition, record.stamp.position));
-        }
-    }
-    for lost in poison.difference(&letters).filter(|_| ended == Ended::Done) {
+fn dead_letters(records: &Records, ledger: &mut Ledger, ended: Ended) {
+    let Records { poison, letters, .. } = records;
+    for lost in poison.difference(letters).filter(|_| ended == Ended::Done) {
         ledger.violated("I10", format!("{lost:?} cannot be read and is no dead letter"));
     }
-    for wrong in letters.difference(&poison) {
+    for wrong in letters.difference(poison) {
         ledger.violated("I10", format!("{wrong:?} is a dead letter and can be read"));
     }
 }
@@ -135,18 +118,15 @@ struct Case {
 }
 
 impl Case {
-    fn new(disk: &Disk, quiz: &QuizId, sections: u16, partitions: u16) -> Self {
-        let truth = Truth::new(disk, quiz, sections);
+    fn new(disk: &Disk, records: &Records, quiz: &QuizId, sections: u16, partitions: u16) -> Self {
+        let truth = Truth::new(records, quiz, sections);
         let rank = Rank::new(Arc::new(Silence));
         let unit = Unit { stage: Stage::Rank, partition: of_section(quiz, 0, partitions) };
         let mut effects = Vec::new();
         let mut folded = Ranking::new(quiz.clone());
-        for record in disk.stream(Stream::Standings, unit.partition) {
-            let Ok(effect) = codec::decode_effect(&record.payload) else { continue };
-            if effect.quiz == *quiz {
-                folded.apply(&effect);
-                effects.push((record.stamp.position, effect));
-            }
+        for (record, effect) in records.standings.iter().filter(|(_, effect)| effect.quiz == *quiz) {
+            folded.apply(effect);
+            effects.push((record.stamp.position, effect.clone()));
         }
         let sections = (0..sections).map(|section| fold(&truth, section)).collect();
         let stored = restore(&rank, quiz, &disk.unit(unit).rows);
@@ -190,7 +170,10 @@ impl Case {
         let people: BTreeSet<ParticipantId> = rows.iter().map(|row| row.participant).collect();
         let ordered = rows.is_sorted_by_key(|row| row.rank);
         if people.len() != rows.len() || rows.len() != stored.len() || !ordered || more.is_some() {
-            ledger.violated("I4", format!("{}: not everybody once, in the order of ranks: {rows:?}", self.quiz()));
+            ledger.violated(
+                "I4",
+                format!("{}: not everybody once, in the order of ranks: {rows:?}", self.quiz()),
+            );
         }
     }
 
@@ -227,10 +210,17 @@ impl Case {
         }
         // Answers from before the publishing wait in the books of the section until it tells of another such answer.
         let named = |books: &BTreeMap<Option<u16>, Tally>| -> Vec<(Option<u16>, Tally)> {
-            books.iter().filter(|(question, _)| question.is_some()).map(|(question, tally)| (*question, *tally)).collect()
+            books
+                .iter()
+                .filter(|(question, _)| question.is_some())
+                .map(|(question, tally)| (*question, *tally))
+                .collect()
         };
         if named(&questions) != named(&books.questions) {
-            ledger.violated("I12", format!("{}: books {:?}, recounted {questions:?}", self.quiz(), books.questions));
+            ledger.violated(
+                "I12",
+                format!("{}: books {:?}, recounted {questions:?}", self.quiz(), books.questions),
+            );
         }
     }
 
@@ -258,10 +248,15 @@ impl Case {
                 if found.map(|receipt| receipt.map(|receipt| receipt.verdict)) != Some(wanted) {
                     ledger.violated("I13", format!("{id} is told {found:?}, the recount says {wanted:?}"));
                 }
-                let Some(question) = judged.question.filter(|_| judged.first == Verdict::Counted) else { continue };
+                let Some(question) = judged.question.filter(|_| judged.first == Verdict::Counted) else {
+                    continue;
+                };
                 let found = overruled.contains(&(judged.answer.participant, question as u16));
                 if found != (judged.verdict == Verdict::Late) {
-                    ledger.violated("I13", format!("{id}: overruled {found}, the recount says {:?}", judged.verdict));
+                    ledger.violated(
+                        "I13",
+                        format!("{id}: overruled {found}, the recount says {:?}", judged.verdict),
+                    );
                 }
             }
         }
@@ -290,30 +285,41 @@ impl Case {
             }
             let counts = self.sections[usize::from(section)].participants().get(&participant);
             let question = found.question.map(|question| question as u16);
-            let kept = counts.and_then(|p| p.answers.iter().find(|answer| Some(answer.question) == question && !answer.late));
+            let kept = counts.and_then(|p| {
+                p.answers.iter().find(|answer| Some(answer.question) == question && !answer.late)
+            });
             let earlier = kept.is_some_and(|kept| {
                 let mut upto = judged.iter().filter(|judged| judged.place <= found.place);
-                upto.any(|judged| judged.answer.submission == kept.submission && judged.answer.participant == participant)
+                upto.any(|judged| {
+                    judged.answer.submission == kept.submission && judged.answer.participant == participant
+                })
             });
             // A late answer that was counted by mistake has used the question up.
             let used_up = judged.iter().any(|other| {
-                let same = (other.answer.participant, &other.answer.question) == (participant, &found.answer.question);
+                let same = (other.answer.participant, &other.answer.question)
+                    == (participant, &found.answer.question);
                 same && other.place < found.place && other.first != other.verdict
             });
-            if !earlier && used_up {
+            if !earlier && used_up && !GIVES_QUESTIONS_BACK {
                 ledger.faults.used_up += 1;
             } else if !earlier {
                 let others = judged.iter().filter(|other| other.answer.participant == participant);
                 let others: Vec<_> = others
                     .filter(|other| other.answer.question == found.answer.question)
-                    .map(|other| (other.answer.submission, other.stamp, other.at_ms, other.first, other.verdict))
+                    .map(|other| {
+                        (other.answer.submission, other.stamp, other.at_ms, other.first, other.verdict)
+                    })
                     .collect();
                 let closes_at = closes_at.unwrap_or_default();
-                let detail = format!("{submission} was acknowledged and in time for {closes_at} and does not count");
+                let detail =
+                    format!("{submission} was acknowledged and in time for {closes_at} and does not count");
                 ledger.violated("I1", format!("{detail}: {others:?}"));
             }
             if acked.answer.seen_open && found.first == Verdict::TooEarly {
-                ledger.violated("I1", format!("{submission} was too early although its question was seen open"));
+                ledger.violated(
+                    "I1",
+                    format!("{submission} was too early although its question was seen open"),
+                );
             }
         }
     }
@@ -323,12 +329,15 @@ impl Case {
         let mut counted: BTreeSet<SubmissionId> = BTreeSet::new();
         for (_, effect) in &self.effects {
             let Change::ScoreChanged(score) = &effect.change else { continue };
-            let Some(receipt) = score.receipt.as_ref().filter(|r| r.verdict == Verdict::Counted) else { continue };
+            let Some(receipt) = score.receipt.as_ref().filter(|r| r.verdict == Verdict::Counted) else {
+                continue;
+            };
             if !counted.insert(receipt.submission) {
                 continue;
             }
             let same = |hand: &HandIn| {
-                (&hand.quiz, hand.participant, hand.submission) == (self.quiz(), score.participant, receipt.submission)
+                (&hand.quiz, hand.participant, hand.submission)
+                    == (self.quiz(), score.participant, receipt.submission)
                     && (&hand.question, &hand.response) == (&receipt.question, &receipt.response)
             };
             if !ledger.handed_in.iter().any(same) {
@@ -347,9 +356,12 @@ impl Case {
         let snapshots = || disk.snapshots.iter().map(|s| (s.unit, s.position, s.rows.clone()));
         for section in 0..self.sections.len() as u16 {
             let unit = self.unit(Stage::Grade, section);
-            for (_, position, rows) in snapshots().filter(|s| s.0 == unit).chain([last(Stage::Grade, section)]) {
+            for (_, position, rows) in
+                snapshots().filter(|s| s.0 == unit).chain([last(Stage::Grade, section)])
+            {
                 if let Err(error) = self.replay_section(section, position, &rows) {
-                    ledger.violated("I16", format!("{} section {section} at {position}: {error}", self.quiz()));
+                    ledger
+                        .violated("I16", format!("{} section {section} at {position}: {error}", self.quiz()));
                 }
             }
         }
@@ -377,7 +389,11 @@ impl Case {
             }
         }
         replayed.take_touched();
-        if replayed == self.sections[usize::from(section)] { Ok(()) } else { Err("replays to another".into()) }
+        if replayed == self.sections[usize::from(section)] {
+            Ok(())
+        } else {
+            Err("replays to another".into())
+        }
     }
 
     fn count(&self, census: &mut Census) {
@@ -398,7 +414,11 @@ fn is_it(judged: &Judged, acked: &Acked) -> bool {
 }
 
 fn overruled((_, effect): &(Position, Effect)) -> Option<(ParticipantId, u16)> {
-    if let Change::Overruled(overruled) = &effect.change { Some((overruled.participant, overruled.question)) } else { None }
+    if let Change::Overruled(overruled) = &effect.change {
+        Some((overruled.participant, overruled.question))
+    } else {
+        None
+    }
 }
 
 /// Returns a section folded from its records.

@@ -74,7 +74,7 @@ pub(super) struct Snapshot {
 }
 
 /// Kept to be replayed from at the end of a run, which is the dearest of the checks.
-const SNAPSHOTS_MAX: usize = 4;
+const SNAPSHOTS_MAX: usize = 3;
 
 /// The disks.
 pub(super) struct Disk {
@@ -199,7 +199,8 @@ impl Disk {
                     return Done::Refused(found);
                 }
                 let to = Header { epoch: *epoch, position: Some(*position) };
-                self.move_header(*unit, to, named, rng, ledger);
+                self.name(*unit, named, ledger);
+                self.move_header(*unit, to, rng, ledger);
                 Done::Written
             }
             Write::Whole(commit) => self.whole(now, commit, rng, ledger),
@@ -245,42 +246,59 @@ impl Disk {
         for records in commit.effects.chunks(ingest::limits::BATCH_RECORDS_MAX) {
             self.append(now, records, rng);
         }
-        let key = PageKey { unit: commit.unit, epoch: to.epoch, position: commit.position, part: 0 };
-        self.pages.insert(key, commit.rows.clone());
-        let mut named = self.unit(commit.unit).named;
-        named.push(key);
-        self.move_header(commit.unit, to, &named, rng, ledger);
+        self.show(commit.unit, &commit.rows, ledger);
+        self.move_header(commit.unit, to, rng, ledger);
         Done::Written
     }
 
-    fn move_header(&mut self, unit: Unit, to: Header, named: &[PageKey], rng: &mut Rng, ledger: &mut Ledger) {
+    /// Names other pages; what they hold is what readers see from here on.
+    fn name(&mut self, unit: Unit, named: &[PageKey], ledger: &mut Ledger) {
         let stored = self.units.entry(unit).or_default();
         let fresh = named.strip_prefix(stored.named.as_slice());
         if fresh.is_none() {
             // Other pages than before: what is there has to be put together anew.
             stored.rows.clear();
         }
-        for key in fresh.unwrap_or(named) {
-            // A page that is not there can only be a planted bug's.
-            for (row, value) in self.pages.get(key).into_iter().flatten() {
-                ledger.row(unit, row, value.as_deref());
-                match value {
-                    Some(value) => stored.rows.insert(row.clone(), value.clone()),
-                    None => stored.rows.remove(row),
-                };
-            }
-        }
-        stored.header = to;
+        let fresh = fresh.unwrap_or(named).to_vec();
         stored.named = named.to_vec();
+        for key in fresh {
+            // A page that is not there can only be a planted bug's.
+            let changes = self.pages.get(&key).cloned().unwrap_or_default();
+            self.show(unit, &changes, ledger);
+        }
+    }
+
+    fn show(&mut self, unit: Unit, changes: &Changes, ledger: &mut Ledger) {
+        let stored = self.units.entry(unit).or_default();
+        for (row, value) in changes {
+            ledger.row(unit, row, value.as_deref());
+            match value {
+                Some(value) => stored.rows.insert(row.clone(), value.clone()),
+                None => stored.rows.remove(row),
+            };
+        }
+    }
+
+    /// Returns some pages put together as one, as compaction writes it.
+    pub(super) fn merged(&self, named: &[PageKey]) -> Changes {
+        let mut rows = BTreeMap::new();
+        for (row, value) in named.iter().filter_map(|key| self.pages.get(key)).flatten() {
+            rows.insert(row.clone(), value.clone());
+        }
+        rows.into_iter().filter(|(_, value)| value.is_some()).collect()
+    }
+
+    fn move_header(&mut self, unit: Unit, to: Header, rng: &mut Rng, ledger: &mut Ledger) {
+        let stored = self.units.entry(unit).or_default();
+        stored.header = to;
         ledger.header(unit, to);
-        if let (Some(position), true) = (to.position, rng.chance(40)) {
-            let snapshot = Snapshot { unit, position, rows: stored.rows.clone() };
-            if self.snapshots.len() < SNAPSHOTS_MAX {
-                self.snapshots.push(snapshot);
-            } else {
-                let place = rng.below(SNAPSHOTS_MAX as u64) as usize;
-                self.snapshots[place] = snapshot;
-            }
+        let Some(position) = to.position.filter(|_| rng.chance(40)) else { return };
+        let snapshot = Snapshot { unit, position, rows: stored.rows.clone() };
+        if self.snapshots.len() < SNAPSHOTS_MAX {
+            self.snapshots.push(snapshot);
+        } else {
+            let place = rng.below(SNAPSHOTS_MAX as u64) as usize;
+            self.snapshots[place] = snapshot;
         }
     }
 }

@@ -70,7 +70,9 @@ pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Progress>) 
             let unit = Unit { stage: Stage::Rank, partition };
             let began = graded.begin(unit, UnixMillis(0));
             let at_end = loop {
-                let Ok(batch) = log.read(Stream::Standings, partition, *position, limits).await else { break false };
+                let Ok(batch) = log.read(Stream::Standings, partition, *position, limits).await else {
+                    break false;
+                };
                 let mut world = world.lock();
                 for record in &batch.records {
                     *position = Some(record.stamp.position);
@@ -137,7 +139,12 @@ impl Gateway {
     }
 
     /// Appends an event; returns where it is.
-    pub(super) async fn append(&self, quiz: &QuizId, section: u16, event: Event) -> Option<(PartitionId, Stamp)> {
+    pub(super) async fn append(
+        &self,
+        quiz: &QuizId,
+        section: u16,
+        event: Event,
+    ) -> Option<(PartitionId, Stamp)> {
         let partition = of_section(quiz, section, self.world.lock().plan.partitions);
         let envelope = Envelope { quiz: quiz.clone(), section, event };
         let payload = codec::encode_envelope(&envelope).expect("small");

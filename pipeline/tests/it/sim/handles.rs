@@ -31,7 +31,9 @@ impl Log for SimLog {
         async move {
             match write(&self.world, self.caller, Write::Append(records)).await {
                 Ok(Done::Stamps(stamps)) => Ok(stamps),
-                Ok(Done::Written | Done::Refused(_) | Done::Taken(..)) => unreachable!("an append gives stamps"),
+                Ok(Done::Written | Done::Refused(_) | Done::Taken(..)) => {
+                    unreachable!("an append gives stamps")
+                }
                 Err(Unanswered) => Err(AppendError::Unavailable("simulated".into())),
             }
         }
@@ -110,6 +112,9 @@ struct Owned {
     tried: Option<Position>,
 }
 
+/// A header with more pages than this is compacted by the next commit.
+const PAGES_MAX: usize = 24;
+
 fn unavailable(_: Unanswered) -> StoreError {
     StoreError::Unavailable("simulated".into())
 }
@@ -136,16 +141,21 @@ impl SimStore {
 
         let mut effects = Vec::new();
         if !skips {
-            effects.extend(commit.effects.chunks(plan.chunk_records).map(|chunk| Write::Append(chunk.to_vec())));
+            effects
+                .extend(commit.effects.chunks(plan.chunk_records).map(|chunk| Write::Append(chunk.to_vec())));
         }
+        let page =
+            |part| PageKey { unit: commit.unit, epoch: commit.from.epoch, position: commit.position, part };
         let mut pages = Vec::new();
+        if owned.named.len() > PAGES_MAX {
+            let merged = self.world.lock().disk.merged(&owned.named);
+            pages.push(Write::Page(page(u8::MAX), merged));
+            owned.named = vec![page(u8::MAX)];
+        }
         // Two pages, so that a commit can stop between them.
         for (part, rows) in (0..).zip(commit.rows.chunks(commit.rows.len().div_ceil(2).max(1))) {
-            let key = PageKey { unit: commit.unit, epoch: commit.from.epoch, position: commit.position, part };
-            if !owned.named.contains(&key) {
-                owned.named.push(key);
-            }
-            pages.push(Write::Page(key, rows.to_vec()));
+            owned.named.push(page(part));
+            pages.push(Write::Page(page(part), rows.to_vec()));
         }
         let named = owned.named.clone();
         let header =
@@ -188,7 +198,10 @@ impl SimStore {
             self.world.pause(25).await;
         }
         self.world.pause(extra).await;
-        self.world.lock().note("zombie wakes", &[commit.from.epoch]);
+        let mut world = self.world.lock();
+        world.ledger.faults.zombies += 1;
+        world.slept.insert(commit.unit);
+        world.note("zombie wakes", &[commit.from.epoch]);
     }
 }
 

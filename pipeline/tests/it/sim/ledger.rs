@@ -65,6 +65,8 @@ pub(super) struct Faults {
     pub(super) crashes: u64,
     pub(super) outages: u64,
     pub(super) take_overs: u64,
+    /// Workers that slept in the midst of a commit until another had their unit, and went on.
+    pub(super) zombies: u64,
     /// Writes of effects by a worker that had lost its unit.
     pub(super) zombie_effects: u64,
     /// Headers refused because the worker had lost its unit.
@@ -78,7 +80,20 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { lost, mute, late, twice, partial, slow, crashes, outages, take_overs, zombie_effects, .. } = other;
+        let Self {
+            lost,
+            mute,
+            late,
+            twice,
+            partial,
+            slow,
+            crashes,
+            outages,
+            take_overs,
+            zombies,
+            zombie_effects,
+            ..
+        } = other;
         let Self { fenced, poison, stale_views, refused, unacknowledged, used_up, .. } = other;
         self.lost += lost;
         self.mute += mute;
@@ -89,6 +104,7 @@ impl Faults {
         self.crashes += crashes;
         self.outages += outages;
         self.take_overs += take_overs;
+        self.zombies += zombies;
         self.zombie_effects += zombie_effects;
         self.fenced += fenced;
         self.poison += poison;
@@ -117,7 +133,10 @@ impl Ledger {
     pub(super) fn header(&mut self, unit: Unit, header: Header) {
         let (last, newest) = self.headers.get(&unit).copied().unwrap_or_default();
         if header.epoch < newest {
-            self.violated("I7", format!("{unit:?}: fenced epoch {} moved the header, {newest} owns it", header.epoch));
+            self.violated(
+                "I7",
+                format!("{unit:?}: fenced epoch {} moved the header, {newest} owns it", header.epoch),
+            );
         }
         if header.position < last.position {
             self.violated("I7", format!("{unit:?}: the position went from {last:?} back to {header:?}"));
@@ -135,7 +154,10 @@ impl Ledger {
         let Ok(newest) = newest else { return };
         let before = self.revisions.insert((unit, key.to_vec()), newest).unwrap_or_default();
         if newest.0 < before.0 || newest.1 < before.1 {
-            self.violated("I6", format!("{unit:?}: the revision of a row went from {before:?} back to {newest:?}"));
+            self.violated(
+                "I6",
+                format!("{unit:?}: the revision of a row went from {before:?} back to {newest:?}"),
+            );
         }
     }
 

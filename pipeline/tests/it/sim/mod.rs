@@ -141,7 +141,11 @@ impl World {
     fn left_to_do(&self) -> Vec<String> {
         let mut left = Vec::new();
         for unit in self.plan.units() {
-            let last = self.disk.stream(unit.stage.input(), unit.partition).last().map(|record| record.stamp.position);
+            let last = self
+                .disk
+                .stream(unit.stage.input(), unit.partition)
+                .last()
+                .map(|record| record.stamp.position);
             let header = self.disk.header(unit);
             if header.position != last {
                 left.push(format!("{unit:?} is at {header:?} of {last:?}"));
@@ -149,7 +153,9 @@ impl World {
         }
         for quiz in &self.plan.quizzes {
             let seen = self.views[0].quiz(&quiz.id);
-            left.extend(seen.map(|(_, view)| format!("{}: final {}, {:?}", quiz.id, view.is_final, view.status)));
+            left.extend(
+                seen.map(|(_, view)| format!("{}: final {}, {:?}", quiz.id, view.is_final, view.status)),
+            );
         }
         left
     }
@@ -213,6 +219,7 @@ fn seeds_keep_every_invariant() {
         if !report.violations.is_empty() {
             fail(setup, &report);
         }
+        assert!(report.faults.zombies > 0, "seed {seed} has no zombie");
         faults.add(&report.faults);
         steps += report.steps;
         longest = longest.max((report.ms, report.steps));

@@ -104,14 +104,16 @@ impl BentGrade {
         let tallies = (0..questions).map(|question| (question, old.tally(question))).collect();
         change(&mut header, &mut participants);
         let definition = old.definition().cloned();
-        state.section = Section::restore(key.0, key.1, header, definition, old.desk().clone(), tallies, participants);
+        state.section =
+            Section::restore(key.0, key.1, header, definition, old.desk().clone(), tallies, participants);
     }
 
     /// Carries out what the table says and the log has not said yet.
     fn read_table(&self, state: &mut Bent, effects: &mut Vec<Record>) {
         let quiz = state.section.quiz().clone();
         let table = self.clock.world.lock().table.clone();
-        let fresh = table.into_iter().filter(|(of, id, _)| *of == quiz && state.section.desk().outcome(id).is_none());
+        let fresh =
+            table.into_iter().filter(|(of, id, _)| *of == quiz && state.section.desk().outcome(id).is_none());
         for (_, id, command) in fresh.collect::<Vec<_>>() {
             let stamp = Stamp { position: operators::id::Position::default(), append_at: self.clock.now() };
             self.inner.apply(&mut state.section, &Event::Command { id, command }, stamp, effects);
@@ -224,7 +226,9 @@ impl BentRank {
             return effect;
         }
         let newest = state.sections().get(&effect.section).and_then(|mark| mark.newest);
-        if let Some((revision, ordinal)) = newest.filter(|newest| *newest >= (effect.revision, effect.ordinal)) {
+        if let Some((revision, ordinal)) =
+            newest.filter(|newest| *newest >= (effect.revision, effect.ordinal))
+        {
             (effect.revision, effect.ordinal) = (revision, ordinal + 1);
         }
         if self.mutant == Mutant::Increments
@@ -232,7 +236,8 @@ impl BentRank {
             && let (Some(standing), Some(member)) = (score.standing, state.members().get(&score.participant))
         {
             let counted = score.receipt.as_ref().filter(|receipt| receipt.verdict == Verdict::Counted);
-            let points = counted.map_or(member.standing.points, |r| (member.standing.points + r.points).normalize());
+            let points =
+                counted.map_or(member.standing.points, |r| (member.standing.points + r.points).normalize());
             score.standing = Some(Standing { points, ..standing });
         }
         effect

@@ -4,19 +4,63 @@
 //! whole millionths.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use ingest::codec;
-use ingest::log::Stream;
+use ingest::log::{StoredRecord, Stream};
 use ingest::partition::PartitionId;
 use operators::definition::{Kind, Pace, QuestionSource, Source, TieBreak};
-use operators::effect::{Reason, Verdict};
-use operators::event::{Answer, Command, Event, Response, Scope, Stamp};
-use operators::id::{CommandId, ParticipantId, QuestionId, QuizId};
+use operators::effect::{Effect, Reason, Verdict};
+use operators::event::{Answer, Command, Envelope, Event, Response, Scope, Stamp};
+use operators::id::{CommandId, ParticipantId, Position, QuestionId, QuizId};
 
 use super::disk::Disk;
 
 /// The longest delay that scoring believes, from the design.
 const DELAY_MS: u64 = 5_000;
+
+/// All records of a run, decoded once.
+#[derive(Default)]
+pub(super) struct Records {
+    pub(super) submissions: Vec<(PartitionId, Stamp, Envelope)>,
+    pub(super) standings: Vec<(StoredRecord, Effect)>,
+    /// Where the records are that nobody can read.
+    pub(super) poison: BTreeSet<Place>,
+    /// Where the records were that are dead letters.
+    pub(super) letters: BTreeSet<Place>,
+}
+
+/// Stream, partition and position.
+pub(super) type Place = (String, PartitionId, Position);
+
+impl Records {
+    pub(super) fn new(disk: &Disk) -> Self {
+        let mut records = Self::default();
+        for (stream, partition, record) in disk.streams() {
+            let readable = match stream {
+                Stream::Submissions => {
+                    let envelope = codec::decode_envelope(&record.payload);
+                    records.submissions.extend(envelope.iter().map(|e| (partition, record.stamp, e.clone())));
+                    envelope.is_ok()
+                }
+                Stream::Standings => {
+                    let effect = codec::decode_effect(&record.payload);
+                    records.standings.extend(effect.iter().map(|effect| (record.clone(), effect.clone())));
+                    effect.is_ok()
+                }
+                Stream::Results => true,
+                Stream::DeadLetters => {
+                    let letter = codec::decode_dead_letter(&record.payload).expect("a dead letter");
+                    records.letters.insert((letter.stream, letter.partition, letter.position))
+                }
+            };
+            if !readable && stream != Stream::DeadLetters {
+                records.poison.insert((stream.name().to_owned(), partition, record.stamp.position));
+            }
+        }
+        records
+    }
+}
 
 /// One quiz as its records tell it.
 pub(super) struct Truth {
@@ -67,19 +111,14 @@ pub(super) struct Row {
 }
 
 impl Truth {
-    pub(super) fn new(disk: &Disk, quiz: &QuizId, sections: u16) -> Self {
+    pub(super) fn new(all: &Records, quiz: &QuizId, sections: u16) -> Self {
         let mut records = vec![Vec::new(); usize::from(sections)];
-        for (stream, partition, record) in disk.streams() {
-            if stream != Stream::Submissions {
-                continue;
-            }
-            let Ok(envelope) = codec::decode_envelope(&record.payload) else { continue };
-            if envelope.quiz == *quiz {
-                records[usize::from(envelope.section)].push((partition, record.stamp, envelope.event));
-            }
+        for (partition, stamp, envelope) in all.submissions.iter().filter(|(_, _, e)| e.quiz == *quiz) {
+            records[usize::from(envelope.section)].push((*partition, *stamp, envelope.event.clone()));
         }
         let judged = vec![Vec::new(); records.len()];
-        let mut truth = Self { quiz: quiz.clone(), records, commands: Vec::new(), carried_out: Vec::new(), judged };
+        let mut truth =
+            Self { quiz: quiz.clone(), records, commands: Vec::new(), carried_out: Vec::new(), judged };
         let zero = truth.decide();
         truth.carried_out.push(zero);
         for section in 1..truth.records.len() {
@@ -155,7 +194,9 @@ impl Truth {
             let known = self.known(section, before);
             let due = match scope {
                 Scope::Quiz => closed_at(known),
-                Scope::Question(id) if id == question => window(known, question).and_then(|(_, closes)| closes),
+                Scope::Question(id) if id == question => {
+                    window(known, question).and_then(|(_, closes)| closes)
+                }
                 Scope::Question(_) => None,
             };
             due.is_some_and(|at| at <= stamp.append_at.0)
@@ -167,7 +208,14 @@ impl Truth {
         window(&self.commands, question).and_then(|(_, closes)| closes)
     }
 
-    fn judge(&self, section: usize, place: usize, partition: PartitionId, stamp: Stamp, answer: Answer) -> Judged {
+    fn judge(
+        &self,
+        section: usize,
+        place: usize,
+        partition: PartitionId,
+        stamp: Stamp,
+        answer: Answer,
+    ) -> Judged {
         let known = self.known(section, place);
         let (append, received) = (stamp.append_at.0, answer.received_at.0);
         let at_ms = received.max(append.saturating_sub(DELAY_MS)).min(append);
@@ -270,7 +318,10 @@ impl Truth {
         Row {
             rank: 0,
             participant,
-            name: self.joined(section, self.records[section].len(), participant).unwrap_or_default().to_owned(),
+            name: self
+                .joined(section, self.records[section].len(), participant)
+                .unwrap_or_default()
+                .to_owned(),
             millionths: counted.iter().map(|j| j.millionths).sum(),
             right: right().count() as u32,
             time_ms: right().map(|j| j.taken_ms).sum(),
@@ -307,7 +358,8 @@ fn window(known: &[(u64, Command)], question: &QuestionId) -> Option<(u64, Optio
 }
 
 fn is_accepted(known: &[(u64, Command)], command: &Command, now: u64) -> bool {
-    let versions = known.iter().filter(|(_, command)| matches!(command, Command::Publish { .. })).count() as u64;
+    let versions =
+        known.iter().filter(|(_, command)| matches!(command, Command::Publish { .. })).count() as u64;
     let opened = at_of(known, &Command::Open).is_some();
     if let Command::Publish { definition, if_version } = command {
         let same = source(known).is_some_and(|current| current == definition.source());
@@ -336,7 +388,8 @@ fn is_accepted(known: &[(u64, Command)], command: &Command, now: u64) -> bool {
 fn fits(question: &QuestionSource, response: &Response) -> bool {
     match response {
         Response::Choice(id) => {
-            question.kind == Kind::SingleChoice && question.choices.iter().any(|choice| choice.id.as_str() == id)
+            question.kind == Kind::SingleChoice
+                && question.choices.iter().any(|choice| choice.id.as_str() == id)
         }
         Response::Value(_) => question.kind == Kind::Numeric,
         // No quiz of the simulation has the other kinds of questions.

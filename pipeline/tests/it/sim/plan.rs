@@ -35,7 +35,7 @@ pub(super) struct Plan {
     /// States in a worker's cache; few mean many loads.
     pub(super) states_max: usize,
     pub(super) chunk_records: usize,
-    /// Commits, by unit and number, in whose midst the worker sleeps until someone else has its unit.
+    /// By unit, from which commit on the worker falls asleep in the midst of one, until someone else has its unit.
     pub(super) zombies: Vec<(Unit, u64)>,
     pub(super) quizzes: Vec<QuizPlan>,
 }
@@ -100,7 +100,8 @@ impl Plan {
         let skew = |rng: &mut Rng| rng.between(0, 2 * skew_max).cast_signed() - skew_max.cast_signed();
         // Each kind of fault is absent, rare or frequent, so that seeds differ in character.
         let rate = |rng: &mut Rng, frequent: u64| [0, frequent / 4, frequent][rng.below(3) as usize];
-        let rates = Rates { fail: rate(rng, 60), slow: rate(rng, 24), crash: rate(rng, 12), outage: rate(rng, 300) };
+        let rates =
+            Rates { fail: rate(rng, 60), slow: rate(rng, 24), crash: rate(rng, 12), outage: rate(rng, 300) };
         let zombies = Self::zombies(rng, &quizzes, partitions);
         Self {
             seed: setup.seed,
@@ -116,7 +117,7 @@ impl Plan {
             lease_ms: rng.between(250, 500),
             wait_ms: rng.between(80, 200),
             records_max: [4, 8, 16, 64][rng.below(4) as usize],
-            states_max: [1, 2, 6, 100][rng.below(4) as usize],
+            states_max: [1, 4, 16, 100][rng.below(4) as usize],
             chunk_records: rng.between(1, 6) as usize,
             zombies: if setup.faults { zombies } else { Vec::new() },
             quizzes,
@@ -126,9 +127,9 @@ impl Plan {
     /// One grade worker always becomes a zombie, a rank worker often, both at a commit that every quiz comes to.
     fn zombies(rng: &mut Rng, quizzes: &[QuizPlan], partitions: u16) -> Vec<(Unit, u64)> {
         let partition = of_key(quizzes[0].id.as_str(), partitions);
-        let mut zombies = vec![(Unit { stage: Stage::Grade, partition }, rng.between(2, 8))];
+        let mut zombies = vec![(Unit { stage: Stage::Grade, partition }, rng.between(2, 6))];
         if rng.chance(600) {
-            zombies.push((Unit { stage: Stage::Rank, partition }, rng.between(2, 8)));
+            zombies.push((Unit { stage: Stage::Rank, partition }, rng.between(2, 6)));
         }
         zombies
     }
@@ -152,11 +153,11 @@ impl QuizPlan {
             QuestionPlan { id: format!("q{place}").parse().expect("an id"), limit_ms, clock, points }
         };
         let questions = (0..rng.between(2, 4)).map(|place| question(rng, place)).collect();
-        let people = rng.between(3, 7);
+        let people = rng.between(3, 6);
         Self {
             id: format!("quiz-{seed}-{nth}").parse().expect("an id"),
             pace,
-            sections: if rng.chance(400) { 8 } else { 1 },
+            sections: if rng.chance(350) { 8 } else { 1 },
             questions,
             participants: (0..people).map(|_| person(rng)).collect(),
             starts_at_ms: rng.below(1_500),
@@ -166,7 +167,8 @@ impl QuizPlan {
     /// Returns the first version of the definition, or the second, which ranks by other rules.
     pub(super) fn definition(&self, version: u64) -> Arc<Definition> {
         let questions: Vec<Value> = self.questions.iter().enumerate().map(|(at, q)| q.json(at)).collect();
-        let ties = if version == 1 { json!(["correct", "time", "last_correct"]) } else { json!(["last_correct"]) };
+        let ties =
+            if version == 1 { json!(["correct", "time", "last_correct"]) } else { json!(["last_correct"]) };
         let pace = if self.pace == Pace::Free { "free" } else { "host" };
         let source = json!({
             "title": format!("version {version}"), "pace": pace, "sections": self.sections,

@@ -146,7 +146,9 @@ impl Host {
                 let closed = |view: &QuizView| {
                     let now = EPOCH_MS + person.world.lock().now;
                     let windows = view.status.windows.iter();
-                    windows.filter(|w| w.question == index).any(|w| w.closes_at.is_some_and(|at| at.0 <= now + 200))
+                    windows
+                        .filter(|w| w.question == index)
+                        .any(|w| w.closes_at.is_some_and(|at| at.0 <= now + 200))
                 };
                 self.until(&Command::CloseQuestion(planned.id.clone()), closed).await;
             }
@@ -218,7 +220,11 @@ impl Player {
             let wrong_shape = Response::Text("not an answer to this".into());
             self.hand_in(question, wrong_shape, true).await;
         }
-        if style == Style::Late { self.wait_close(question).await } else { person.rest(0, 700).await }
+        if style == Style::Late {
+            self.wait_close(question).await
+        } else {
+            person.rest(0, 700).await
+        }
         let submission = self.hand_in(question, self.response(question), true).await;
         if person.chance(150) {
             person.rest(0, 900).await;
@@ -284,7 +290,13 @@ impl Player {
     }
 
     /// Hands in until a gateway acknowledges or says that it is too late, with the same submission id.
-    async fn hand_in_as(&self, submission: SubmissionId, question: usize, response: Response, seen_open: bool) {
+    async fn hand_in_as(
+        &self,
+        submission: SubmissionId,
+        question: usize,
+        response: Response,
+        seen_open: bool,
+    ) {
         let person = &self.person;
         // One in fifty names a question that is not there.
         let known = !person.chance(20);

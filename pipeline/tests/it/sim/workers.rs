@@ -30,15 +30,22 @@ pub(super) fn places(world: &World) -> Vec<Place> {
 }
 
 /// Returns the task of one worker, which starts after a while.
-pub(super) fn worker(world: &Shared, number: usize, progress: Arc<Progress>) -> Pin<Box<dyn Future<Output = ()>>> {
+pub(super) fn worker(
+    world: &Shared,
+    number: usize,
+    progress: Arc<Progress>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
     let place = places(&world.lock())[number];
     let plan = world.lock().plan.clone();
-    let grace = if plan.mutant == Some(Mutant::SealWithoutGrace) { Duration::ZERO } else { plan.timing.grace() };
+    let grace =
+        if plan.mutant == Some(Mutant::SealWithoutGrace) { Duration::ZERO } else { plan.timing.grace() };
     let grace_ms = grace.as_millis() as u64;
     let clock = SkewedClock { world: world.clone(), skew_ms: plan.workers[place.which] };
     let world = world.clone();
     match (place.unit.stage, plan.mutant) {
-        (Stage::Grade, None) => Box::pin(live(world, place, clock, progress, Grade::new(plan.partitions, grace_ms))),
+        (Stage::Grade, None) => {
+            Box::pin(live(world, place, clock, progress, Grade::new(plan.partitions, grace_ms)))
+        }
         (Stage::Rank, None) => Box::pin(live(world, place, clock, progress, Rank::new(Arc::new(Silence)))),
         (Stage::Grade, Some(mutant)) => {
             let bent = BentGrade::new(mutant, Grade::new(plan.partitions, grace_ms), clock.clone());
@@ -52,7 +59,13 @@ pub(super) fn worker(world: &Shared, number: usize, progress: Arc<Progress>) -> 
 }
 
 /// Holds the lease whenever it can get it, and works as long as it has it.
-async fn live<O: Operator>(world: Shared, place: Place, clock: SkewedClock, progress: Arc<Progress>, operator: O) {
+async fn live<O: Operator>(
+    world: Shared,
+    place: Place,
+    clock: SkewedClock,
+    progress: Arc<Progress>,
+    operator: O,
+) {
     let plan = world.lock().plan.clone();
     let operator = Arc::new(operator);
     let settings = Settings {
@@ -122,11 +135,12 @@ impl World {
         }
     }
 
-    /// Tells at which step of this commit the worker falls asleep, if it is one of the planned zombies.
+    /// Tells at which step of this commit the worker falls asleep, if it is one of the planned zombies. One that
+    /// crashes before that is no zombie; the next commit is.
     pub(super) fn zombie_at(&mut self, unit: Unit, steps: usize) -> Option<usize> {
         let commits = self.commits.entry(unit).or_default();
         *commits += 1;
-        let planned = self.plan.zombies.contains(&(unit, *commits));
-        (planned && !self.calm).then(|| self.rng.below(steps as u64) as usize)
+        let due = self.plan.zombies.iter().any(|(planned, nth)| *planned == unit && *nth <= *commits);
+        (due && !self.calm && !self.slept.contains(&unit)).then(|| self.rng.below(steps as u64) as usize)
     }
 }

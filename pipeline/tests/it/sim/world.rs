@@ -1,6 +1,6 @@
 //! Everything outside the code under test: virtual time, the disks behind log and store, and what goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,9 +19,9 @@ use pipeline::store::{Commit, Stage, Unit};
 
 use super::disk::{Disk, Done, Write};
 use super::executor::Rng;
+use super::gateway::View;
 use super::ledger::Ledger;
 use super::plan::Plan;
-use super::gateway::View;
 
 /// Virtual time starts here.
 pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) leases: BTreeMap<Unit, (usize, u64)>,
     /// Commits that were begun.
     pub(super) commits: BTreeMap<Unit, u64>,
+    /// Units that had their planned zombie.
+    pub(super) slept: BTreeSet<Unit>,
     /// Commands as hosts sent them, for the planted bug that reads them here.
     pub(super) table: Vec<(QuizId, CommandId, Command)>,
     /// How far the grade workers are, as they report it to everybody.
@@ -126,6 +128,7 @@ impl World {
             outages: BTreeMap::new(),
             leases: BTreeMap::new(),
             commits: BTreeMap::new(),
+            slept: BTreeSet::new(),
             table: Vec::new(),
             graded: Arc::new(Progress::new(plan.partitions)),
             views: (0..plan.gateways.len()).map(|_| View::new(plan.partitions)).collect(),
@@ -177,7 +180,9 @@ impl World {
 
     /// Carries out a write that was on its way, if one arrives before `first`.
     pub(super) fn delayed_due(&mut self, first: u64) -> bool {
-        let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= first) else { return false };
+        let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= first) else {
+            return false;
+        };
         let ((at, _), write) = entry.remove_entry();
         self.now = self.now.max(at);
         self.ledger.faults.late += 1;
@@ -191,8 +196,12 @@ impl World {
         let done = self.disk.perform(self.now, write, &mut self.rng, &mut self.ledger);
         self.note(write.name(), &[done.digest()]);
         for (stream, partition) in write.touches() {
-            let tasks: Vec<usize> =
-                self.waiting.iter().filter(|(_, on)| **on == (stream, partition)).map(|(task, _)| *task).collect();
+            let tasks: Vec<usize> = self
+                .waiting
+                .iter()
+                .filter(|(_, on)| **on == (stream, partition))
+                .map(|(task, _)| *task)
+                .collect();
             for task in tasks {
                 self.waiting.remove(&task);
                 let at = self.now + self.rng.below(3);
@@ -361,7 +370,9 @@ impl World {
         }
         if self.rng.chance(rates.fail) {
             let fates: &[Fate] = match (writes, caller) {
-                (true, Caller::Worker(_)) => &[Fate::Lost, Fate::Mute, Fate::Late, Fate::Twice, Fate::Partial],
+                (true, Caller::Worker(_)) => {
+                    &[Fate::Lost, Fate::Mute, Fate::Late, Fate::Twice, Fate::Partial]
+                }
                 (true, _) => &[Fate::Lost, Fate::Mute, Fate::Late, Fate::Twice],
                 (false, _) => &[Fate::Lost],
             };
