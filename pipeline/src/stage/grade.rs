@@ -120,7 +120,8 @@ impl Operator for Grade {
             let row = key::join(&prefix, PARTICIPANT, &[&id.0.to_be_bytes()]);
             rows.push((row, Some(message.encode_to_vec())));
         }
-        for (index, place) in touched.answers {
+        // An answer may be counted and overruled in one step.
+        for (index, place) in BTreeSet::from_iter(touched.answers) {
             let Some((id, participant)) = state.participants().get_index(index as usize) else { continue };
             let Some(counted) = participant.answers.get(place as usize) else { continue };
             let parts: [&[u8]; 2] = [&id.0.to_be_bytes(), &counted.question.to_be_bytes()];

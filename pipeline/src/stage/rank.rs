@@ -203,7 +203,7 @@ impl Operator for Rank {
             let message = proto::Member { index, name: member.name.to_string(), standing };
             rows.push((key::join(&prefix, MEMBER, &[&id.0.to_be_bytes()]), Some(message.encode_to_vec())));
         }
-        for (participant, question) in touched.overruled {
+        for (participant, question) in BTreeSet::from_iter(touched.overruled) {
             rows.push((overruled_key(quiz, participant, question), Some(Vec::new())));
         }
         // A ring slot may be written twice in one step: the later receipt is the one to keep.
