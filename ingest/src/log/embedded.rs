@@ -27,11 +27,13 @@ mod chunk;
 mod committer;
 mod disk;
 mod open;
+mod records;
 #[cfg(test)]
 mod tests;
 
 use committer::Job;
 pub use open::OpenError;
+use records::Logs;
 
 /// How a directory is opened.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +97,7 @@ pub struct Embedded {
 
 struct Inner {
     partitions: u16,
-    log: Keyspace,
+    logs: Logs,
     rows: Keyspace,
     view: disk::View,
     jobs: Option<mpsc::SyncSender<Job>>,
@@ -190,7 +192,11 @@ impl Embedded {
         limits: ReadLimits,
     ) -> Result<ReadBatch, ReadError> {
         let end = self.next_offset(stream, partition);
-        disk::read(&self.inner.log, stream, partition, from..end, limits)
+        match self.inner.logs.get((stream, partition)) {
+            Some(log) => records::read(log, (stream, partition), from..end, limits),
+            // Nothing was ever appended.
+            None => Ok(ReadBatch { records: Vec::new(), at_end: true }),
+        }
     }
 }
 

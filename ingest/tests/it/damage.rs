@@ -42,9 +42,9 @@ impl Image {
             fs::File::options().write(true).open(&path).unwrap().set_len(*length).unwrap();
         }
         // Empty folders are part of what the database expects.
-        for keyspace in ["0", "1", "2"] {
+        for keyspace in fs::read_dir(dir.path().join("store/keyspaces")).unwrap() {
             for folder in ["tables", "blobs"] {
-                let _ = fs::create_dir_all(dir.path().join("store/keyspaces").join(keyspace).join(folder));
+                let _ = fs::create_dir_all(keyspace.as_ref().unwrap().path().join(folder));
             }
         }
         dir

@@ -135,7 +135,12 @@ pub(super) fn scan(
     Ok(found)
 }
 
-fn split(stored: &[u8]) -> Result<(&[u8], u16), ReadError> {
+/// Tells whether no further chunk of the value follows.
+pub(super) fn is_last(chunk: &[u8]) -> bool {
+    chunk.first() == Some(&LAST)
+}
+
+pub(super) fn split(stored: &[u8]) -> Result<(&[u8], u16), ReadError> {
     let (key, index) = stored
         .split_last_chunk::<2>()
         .ok_or_else(|| ReadError::Corrupt("a key without chunk number".into()))?;

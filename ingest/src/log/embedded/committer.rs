@@ -217,8 +217,8 @@ pub(super) fn place(
         let (offset, append_at) = (end.next, end.append_at);
         end.next += 1;
         stamps.push(Stamp { position: Position::from_offset(offset), append_at });
-        let super::Record { stream, partition, payload } = record;
-        placed.push(Placed { stream, partition, offset, append_at, payload });
+        let place = (record.stream, record.partition);
+        placed.push(Placed { place, offset, append_at, payload: record.payload });
     }
     stamps
 }

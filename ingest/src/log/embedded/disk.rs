@@ -1,23 +1,19 @@
-//! The layout of records in the database, and the one place that commits a batch.
+//! The one place that commits a batch, and the marks by which a directory that lost one is known.
 
-use std::ops::Range;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
-use operators::event::Stamp;
-use operators::id::{Position, UnixMillis};
+use operators::id::UnixMillis;
 
-use super::chunk::{self, Joiner};
-use super::{ReadBatch, ReadLimits, RowWrite, Stream};
+use super::records::{self, Logs, Place};
+use super::{RowWrite, Stream, chunk};
 use crate::error::ReadError;
-use crate::log::StoredRecord;
-use crate::partition::PartitionId;
 
 /// A record with the place that the committer gave it.
 pub(super) struct Placed {
-    pub(super) stream: Stream,
-    pub(super) partition: PartitionId,
+    pub(super) place: Place,
     pub(super) offset: u64,
     pub(super) append_at: UnixMillis,
     pub(super) payload: Bytes,
@@ -57,7 +53,7 @@ impl View {
 pub(super) struct FjallDisk {
     pub(super) database: Database,
     pub(super) view: View,
-    pub(super) log: Keyspace,
+    pub(super) logs: Logs,
     pub(super) rows: Keyspace,
     /// Number of the last commit.
     pub(super) commits: u64,
@@ -66,12 +62,12 @@ pub(super) struct FjallDisk {
 impl Disk for FjallDisk {
     fn commit(&mut self, records: Vec<Placed>, rows: Vec<RowWrite>) -> Result<(), String> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
-        for record in records {
-            let key = key(record.stream, record.partition, record.offset);
-            let mut value = Vec::with_capacity(8 + record.payload.len());
-            value.extend_from_slice(&record.append_at.0.to_be_bytes());
-            value.extend_from_slice(&record.payload);
-            chunk::cut(&key, &value, |key, chunk| batch.insert(&self.log, key, chunk));
+        let mut ends = HashMap::new();
+        for Placed { place, offset, append_at, payload } in records {
+            let log = self.logs.make(&self.database, place)?;
+            let value = records::value(append_at, &payload);
+            chunk::cut(&offset.to_be_bytes(), &value, |key, chunk| batch.insert(log, key, chunk));
+            ends.insert(place, offset + 1);
         }
         for (key, value) in rows {
             match value {
@@ -79,10 +75,11 @@ impl Disk for FjallDisk {
                 None => batch.remove(&self.rows, chunk::first_key(&key)),
             }
         }
-        for keyspace in [&self.log, &self.rows] {
-            batch.insert(keyspace, link(self.commits + 1), []);
-            batch.remove(keyspace, link(self.commits));
+        for (place, end) in ends {
+            batch.insert(&self.rows, end_key(place), end.to_be_bytes());
         }
+        batch.insert(&self.rows, link(self.commits + 1), []);
+        batch.remove(&self.rows, link(self.commits));
         batch.commit().map_err(|error| error.to_string())?;
         self.commits += 1;
         self.view.set(self.database.snapshot());
@@ -99,25 +96,49 @@ impl Disk for FjallDisk {
 }
 
 const LINK: &[u8; 4] = b"link";
+const END: &[u8; 4] = b"end:";
 
-/// Returns the key that commit `number` writes and the next commit removes, in both keyspaces.
+/// Returns the key of a mark among the rows. It ends in a chunk number that no value reaches, so no scan shows it.
+fn mark<const N: usize>(kind: [u8; 4], rest: [u8; N]) -> Vec<u8> {
+    [&kind[..], &rest, &[u8::MAX; 2]].concat()
+}
+
+/// Returns the key that commit `number` writes and the next commit removes.
 ///
 /// After a damaged journal the database may come up without some commits but with later ones. The link before such a
 /// gap was never removed, so more than one is left.
-fn link(number: u64) -> [u8; 14] {
-    let mut key = [u8::MAX; 14]; // It ends in a chunk number that no value reaches, so no scan shows it.
-    key[..4].copy_from_slice(LINK);
-    key[4..12].copy_from_slice(&number.to_be_bytes());
-    key
+fn link(number: u64) -> Vec<u8> {
+    mark(*LINK, number.to_be_bytes())
 }
 
-/// Returns the number of the last commit in a keyspace, 0 for none.
-pub(super) fn last_commit(view: &Snapshot, keyspace: &Keyspace) -> Result<u64, ReadError> {
+/// Returns the key under which the rows know where a place ends: after a damaged journal a keyspace may come up with
+/// other commits than another.
+fn end_key((stream, partition): Place) -> Vec<u8> {
+    // Stored, so the numbers never change.
+    let stream = match stream {
+        Stream::Submissions => 1,
+        Stream::Standings => 2,
+        Stream::Results => 3,
+        Stream::DeadLetters => 4,
+    };
+    let [high, low] = partition.0.to_be_bytes();
+    mark(*END, [stream, high, low])
+}
+
+/// Returns where the rows say that a place ends.
+pub(super) fn end(view: &Snapshot, rows: &Keyspace, place: Place) -> Result<u64, ReadError> {
+    let Some(bytes) = view.get(rows, end_key(place)).map_err(chunk::corrupt)? else { return Ok(0) };
+    let bytes = (*bytes).try_into().map_err(|_| ReadError::Corrupt("an end is not a number".into()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// Returns the number of the last commit among the rows, 0 for none.
+pub(super) fn last_commit(view: &Snapshot, rows: &Keyspace) -> Result<u64, ReadError> {
     let mut links = Vec::new();
-    for guard in view.prefix(keyspace, LINK) {
+    for guard in view.prefix(rows, LINK) {
         let key = guard.key().map_err(chunk::corrupt)?;
         let number = key.get(4..12).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
-        if *key == link(number) {
+        if *key == *link(number) {
             links.push(number);
         }
     }
@@ -128,87 +149,4 @@ pub(super) fn last_commit(view: &Snapshot, keyspace: &Keyspace) -> Result<u64, R
             Err(ReadError::Corrupt(format!("commits between {before} and {after} are missing")))
         }
     }
-}
-
-/// Returns the key prefix of a partition.
-pub(super) fn prefix(stream: Stream, partition: PartitionId) -> [u8; 3] {
-    // Stored, so the numbers never change.
-    let stream = match stream {
-        Stream::Submissions => 1,
-        Stream::Standings => 2,
-        Stream::Results => 3,
-        Stream::DeadLetters => 4,
-    };
-    let [high, low] = partition.0.to_be_bytes();
-    [stream, high, low]
-}
-
-fn key(stream: Stream, partition: PartitionId, offset: u64) -> [u8; 11] {
-    let mut key = [0; 11];
-    key[..3].copy_from_slice(&prefix(stream, partition));
-    key[3..].copy_from_slice(&offset.to_be_bytes());
-    key
-}
-
-/// Returns the records of a range of offsets, within the limits, refusing a gap.
-pub(super) fn read(
-    log: &Keyspace,
-    stream: Stream,
-    partition: PartitionId,
-    range: Range<u64>,
-    limits: ReadLimits,
-) -> Result<ReadBatch, ReadError> {
-    let mut batch = ReadBatch { records: Vec::new(), at_end: range.start >= range.end };
-    if batch.at_end || limits.records_max == 0 {
-        return Ok(batch);
-    }
-    let mut joiner = Joiner::default();
-    let mut bytes = 0;
-    let mut expected = range.start;
-    let (start, end) = (key(stream, partition, range.start), key(stream, partition, range.end));
-    for guard in log.range(start..end) {
-        let (stored, value) = guard.into_inner().map_err(chunk::corrupt)?;
-        let Some((key, value)) = joiner.push(&stored, &value)? else { continue };
-        let (record, offset) = record(&key, value)?;
-        bytes += record.payload.len();
-        if offset != expected || (bytes > limits.bytes_max && !batch.records.is_empty()) {
-            break;
-        }
-        expected += 1;
-        batch.records.push(record);
-        if batch.records.len() >= limits.records_max {
-            break;
-        }
-    }
-    batch.at_end = expected >= range.end;
-    if batch.records.is_empty() {
-        return Err(ReadError::Corrupt(format!(
-            "{stream} partition {partition} lacks the record at offset {expected}"
-        )));
-    }
-    Ok(batch)
-}
-
-/// Returns the last record's offset and append time.
-pub(super) fn last(
-    view: &Snapshot,
-    log: &Keyspace,
-    stream: Stream,
-    partition: PartitionId,
-) -> Result<Option<(u64, UnixMillis)>, ReadError> {
-    let Some(guard) = view.prefix(log, prefix(stream, partition)).next_back() else { return Ok(None) };
-    let stored = guard.key().map_err(chunk::corrupt)?;
-    let key = &stored[..stored.len().saturating_sub(2)];
-    let value =
-        chunk::get(view, log, key)?.ok_or_else(|| ReadError::Corrupt("the last record is torn".into()))?;
-    let (record, offset) = record(key, value)?;
-    Ok(Some((offset, record.stamp.append_at)))
-}
-
-fn record(key: &[u8], value: Vec<u8>) -> Result<(StoredRecord, u64), ReadError> {
-    let torn = || ReadError::Corrupt("a record is too short".into());
-    let offset = key.get(3..11).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes).ok_or_else(torn)?;
-    let at = value.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes).ok_or_else(torn)?;
-    let stamp = Stamp { position: Position::from_offset(offset), append_at: UnixMillis(at) };
-    Ok((StoredRecord { stamp, payload: Bytes::from(value).slice(8..) }, offset))
 }

@@ -57,7 +57,8 @@ pub(super) async fn times_never_go_back_not_even_across_a_restart<P: Place>() {
 }
 
 pub(super) async fn stamps_are_those_that_are_read<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let records: Vec<_> = (0..100u8).map(|n| record(Stream::Standings, 1, vec![n])).collect();
     let stamps = log.append(records).await.unwrap();
     let read = read_all(&log, Stream::Standings, 1, None, ALL).await;
@@ -66,7 +67,8 @@ pub(super) async fn stamps_are_those_that_are_read<P: Place>() {
 }
 
 pub(super) async fn a_batch_over_the_limit_is_invalid<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let records = |count| (0..count).map(|_| record(Stream::Submissions, 0, "x")).collect::<Vec<_>>();
     let refused = log.append(records(BATCH_RECORDS_MAX + 1)).await;
     assert!(matches!(refused, Err(AppendError::Invalid { index: BATCH_RECORDS_MAX, .. })), "{refused:?}");
@@ -75,7 +77,8 @@ pub(super) async fn a_batch_over_the_limit_is_invalid<P: Place>() {
 }
 
 pub(super) async fn a_record_that_cannot_be_appended_is_named<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let good = || record(Stream::Submissions, 0, "good");
     let large = record(Stream::Submissions, 0, vec![0; RECORD_BYTES_MAX + 1]);
     let nowhere = record(Stream::Submissions, 4, "x");
@@ -150,7 +153,8 @@ pub(super) async fn concurrent_appends_are_each_read_once_where_they_were_acknow
 }
 
 pub(super) async fn an_empty_append_changes_nothing<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     assert_eq!(log.append(Vec::new()).await, Ok(Vec::new()));
     assert!(read_all(&log, Stream::Submissions, 0, None, ALL).await.is_empty());
 }

@@ -23,7 +23,8 @@ async fn append_texts(log: &impl Log, count: usize) -> Vec<Stamp> {
 }
 
 pub(super) async fn from_any_position_in_pieces_of_any_size<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let stamps = append_texts(&log, 30).await;
     for start in 0..=30usize {
         let after = start.checked_sub(1).map(|n| stamps[n].position);
@@ -38,7 +39,8 @@ pub(super) async fn from_any_position_in_pieces_of_any_size<P: Place>() {
 }
 
 pub(super) async fn bytes_are_bounded_but_one_record_always_comes<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let sizes = [10usize, 10, 10, 5_000, 10, 4_000, 0, 0];
     let records = sizes.iter().map(|&size| record(Stream::Submissions, 0, vec![1; size])).collect();
     let stamps = log.append(records).await.unwrap();
@@ -61,7 +63,8 @@ pub(super) async fn bytes_are_bounded_but_one_record_always_comes<P: Place>() {
 }
 
 pub(super) async fn the_end_is_told_truthfully<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let empty = log.read(Stream::Submissions, P0, None, ALL).await.unwrap();
     assert!(empty.at_end && empty.records.is_empty());
     let stamps = append_texts(&log, 5).await;
@@ -75,7 +78,8 @@ pub(super) async fn the_end_is_told_truthfully<P: Place>() {
 
 /// A read that begins after an acknowledgement and reports the end has the record.
 pub(super) async fn an_acknowledged_record_is_there_at_once<P: Place>() {
-    let log = Arc::new(P::new().open().await);
+    let place = P::new();
+    let log = Arc::new(place.open().await);
     let noise = log.clone();
     let noise = tokio::spawn(async move {
         for _ in 0..100 {
@@ -93,7 +97,8 @@ pub(super) async fn an_acknowledged_record_is_there_at_once<P: Place>() {
 }
 
 pub(super) async fn a_waiting_read_wakes_when_something_is_appended<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let stamps = append_texts(&log, 2).await;
     let wait = Duration::from_secs(600);
     let mut first = log.read(Stream::Submissions, P0, Some(stamps[1].position), ReadLimits { wait, ..ALL });
@@ -118,7 +123,8 @@ pub(super) async fn a_waiting_read_wakes_when_something_is_appended<P: Place>() 
 }
 
 pub(super) async fn a_waiting_read_ends_with_nothing<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     let limits = ReadLimits { wait: Duration::from_millis(20), ..ALL };
     let batch = log.read(Stream::Submissions, P0, None, limits).await.unwrap();
     assert!(batch.at_end && batch.records.is_empty());
@@ -151,7 +157,8 @@ pub(super) async fn streams_and_partitions_are_independent<P: Place>() {
 }
 
 pub(super) async fn a_position_beyond_the_end_reads_nothing<P: Place>() {
-    let log = P::new().open().await;
+    let place = P::new();
+    let log = place.open().await;
     append_texts(&log, 3).await;
     for offset in [3, 1_000, u64::MAX] {
         let batch =

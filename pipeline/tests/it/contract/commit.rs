@@ -7,7 +7,8 @@ use pipeline::store::StoreError;
 use super::*;
 
 pub(super) async fn acquire_raises_the_epoch_and_keeps_the_position<P: Place>() {
-    let Opened { store, .. } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, .. } = place.open().await;
     assert_eq!(store.acquire(UNIT).await, Ok(Header { epoch: 1, position: None }));
     let second = store.acquire(UNIT).await.unwrap();
     assert_eq!(second, Header { epoch: 2, position: None });
@@ -16,7 +17,8 @@ pub(super) async fn acquire_raises_the_epoch_and_keeps_the_position<P: Place>() 
 }
 
 pub(super) async fn an_earlier_owner_is_fenced_and_changes_nothing<P: Place>() {
-    let Opened { store, log } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, log } = place.open().await;
     let old = store.acquire(UNIT).await.unwrap();
     let held = Commit { rows: vec![row("a", "old")], effects: vec![effect("old")], ..step(old, 0) };
     store.commit(&held).await.unwrap();
@@ -45,7 +47,8 @@ pub(super) async fn an_earlier_owner_is_fenced_and_changes_nothing<P: Place>() {
 }
 
 pub(super) async fn the_same_commit_twice_is_success<P: Place>() {
-    let Opened { store, log } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, log } = place.open().await;
     let header = store.acquire(UNIT).await.unwrap();
     let commit = Commit { rows: vec![row("a", "1")], effects: vec![effect("e")], ..step(header, 0) };
     // At once, as when the first is slow, and after.
@@ -58,7 +61,8 @@ pub(super) async fn the_same_commit_twice_is_success<P: Place>() {
 }
 
 pub(super) async fn a_commit_from_a_stale_position_is_fenced<P: Place>() {
-    let Opened { store, log } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, log } = place.open().await;
     let header = store.acquire(UNIT).await.unwrap();
     let first = Commit { rows: vec![row("a", "1")], ..step(header, 3) };
     store.commit(&first).await.unwrap();
@@ -84,7 +88,8 @@ pub(super) async fn a_commit_from_a_stale_position_is_fenced<P: Place>() {
 }
 
 pub(super) async fn effects_come_in_order_once_per_commit<P: Place>() {
-    let Opened { store, log } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, log } = place.open().await;
     let mut header = store.acquire(UNIT).await.unwrap();
     let mut sent = Vec::new();
     for offset in 0..20u64 {
@@ -101,7 +106,8 @@ pub(super) async fn effects_come_in_order_once_per_commit<P: Place>() {
 }
 
 pub(super) async fn owners_that_take_over_at_once_get_different_epochs<P: Place>() {
-    let store = P::new().open().await.store;
+    let place = P::new();
+    let store = place.open().await.store;
     let take = |store: Arc<dyn Store>| async move {
         loop {
             match store.acquire(UNIT).await {
@@ -120,7 +126,8 @@ pub(super) async fn owners_that_take_over_at_once_get_different_epochs<P: Place>
 
 /// Whoever commits last before a take-over is the last: the taker starts exactly there.
 pub(super) async fn two_owners_at_once_never_both_commit<P: Place>() {
-    let Opened { store, log } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, log } = place.open().await;
     let owner = |store: Arc<dyn Store>, name: char| async move {
         let mut committed = Vec::new();
         for _ in 0..30 {

@@ -11,7 +11,8 @@ async fn commit_rows(store: &dyn Store, unit: Unit, rows: Vec<(Vec<u8>, Option<V
 }
 
 pub(super) async fn rows_are_there_after_the_commit_and_not_before<P: Place>() {
-    let Opened { store, .. } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, .. } = place.open().await;
     let header = store.acquire(UNIT).await.unwrap();
     assert!(rows(&*store, UNIT).await.is_empty(), "a header is no row");
     let first = Commit { rows: vec![row("a", "1"), row("b", "2")], ..step(header, 0) };
@@ -43,7 +44,8 @@ pub(super) async fn removed_rows_are_gone<P: Place>() {
 }
 
 pub(super) async fn pages_and_prefixes_leak_nothing<P: Place>() {
-    let Opened { store, .. } = P::new().open().await;
+    let place = P::new();
+    let Opened { store, .. } = place.open().await;
     // Keys that begin with each other, that hold the lowest and the highest byte, and one of many pages.
     let mut keys: Vec<Vec<u8>> =
         ["", "a", "ab", "ab\0", "ab\0\0", "ab\0\x01", "abc", "b"].map(|key| key.as_bytes().to_vec()).to_vec();
