@@ -18,15 +18,18 @@ impl Section {
         let closes: Vec<Option<UnixMillis>> =
             (0..questions).map(|index| self.window(index as u16)?.closes_at).collect();
         let mut found = Vec::new();
-        for (index, participant) in self.participants.values().enumerate() {
+        for (index, (id, participant)) in self.participants.iter().enumerate() {
             for (place, counted) in participant.answers.iter().enumerate() {
                 let closes_at = closes.get(usize::from(counted.question)).copied().flatten();
                 if !counted.late && closes_at.is_some_and(|closes_at| counted.at > closes_at) {
-                    found.push((index, place));
+                    found.push((*id, place, index));
                 }
             }
         }
-        for (index, place) in found {
+        // Not in the order of joining, which a state restored from rows does not have: the effects of a record are told
+        // from each other by their number, so whoever applies it again must make them in the same order.
+        found.sort_unstable();
+        for (_, place, index) in found {
             let counted = &self.participants[index].answers[place];
             let points = self.grade(counted).map_or(Decimal::ZERO, |(_, _, points)| points);
             self.header.awarded = self.header.awarded.saturating_sub(points).normalize();
