@@ -144,7 +144,7 @@ pub trait Views: Send + Sync + 'static {
         participant: ParticipantId,
     ) -> BoxFuture<'a, Result<Option<PlaceView>, Unavailable>>;
 
-    /// Returns the receipt of the counted answer to one question, by its index.
+    /// Returns the receipt of the answer that used up one question, by its index.
     fn counted<'a>(
         &'a self,
         quiz: &'a QuizId,
@@ -177,4 +177,11 @@ pub trait Views: Send + Sync + 'static {
         &'a self,
         quiz: &'a QuizId,
     ) -> BoxFuture<'a, Result<Option<watch::Receiver<u64>>, Unavailable>>;
+}
+
+/// Returns the judgement of a submission that holds: one that came too early and was handed in again, or that was
+/// overruled and counted after all, has two.
+pub fn newest(receipts: &[Receipt], submission: SubmissionId) -> Option<&Receipt> {
+    let same = receipts.iter().filter(|receipt| receipt.submission == submission);
+    same.max_by_key(|receipt| receipt.revision)
 }

@@ -91,19 +91,22 @@ pub struct ScoreChanged {
     pub awarded: Decimal,
 }
 
-/// A counted answer is late after all: its receipt says so from here on, and it is worth nothing.
+/// A counted answer is late after all: its receipt says so from here on, and it is worth nothing. The first answer that
+/// was received in time, if there is one behind it in the log, counts instead.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overruled {
     /// Who.
     pub participant: ParticipantId,
     /// Index of the question.
     pub question: u16,
-    /// The participant's standing without it.
+    /// The participant's standing after it.
     pub standing: Standing,
     /// The section's books of this question.
     pub tally: Tally,
     /// Sum of all points that this section awarded.
     pub awarded: Decimal,
+    /// The judgement of the answer that counts instead.
+    pub instead: Option<Receipt>,
 }
 
 /// The figures that rank a participant.
@@ -162,8 +165,10 @@ pub struct Receipt {
 /// Where readers keep a receipt, so that they hold a bounded number per participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slot {
-    /// The counted answer to the question with this index.
+    /// The counted answer to the question with this index, whether or not it was overruled later.
     Question(u16),
+    /// The answer that counts instead of an overruled one.
+    Instead(u16),
     /// One of the newest unscored answers: a ring of [`crate::limits::RECENT_RECEIPTS_MAX`].
     Recent(u8),
 }
@@ -252,6 +257,11 @@ impl Tally {
     pub fn overrule(&mut self) {
         self.counted = self.counted.saturating_sub(1);
         self.late += 1;
+    }
+    /// Moves one answer from repeated to counted.
+    pub fn reinstate(&mut self) {
+        self.repeated = self.repeated.saturating_sub(1);
+        self.counted += 1;
     }
     /// Returns the number of answers in all.
     pub fn received(&self) -> u64 {

@@ -30,6 +30,9 @@ pub const HELD_COMMANDS_MAX: usize = 1_024;
 pub const COMMAND_OUTCOMES_MAX: usize = 256;
 /// Receipts of unscored answers kept per participant (the newest).
 pub const RECENT_RECEIPTS_MAX: u32 = 16;
+/// Answers kept per participant and question for the case that the counted one is overruled. Each was received before
+/// all the others and reached the log after them, within [`DELAY_MS_MAX`]; one or two are what retries make.
+pub const STANDBYS_MAX: usize = 8;
 /// Participants of one section; a member index fits 32 bits.
 pub const PARTICIPANTS_MAX: usize = 4_000_000;
 /// Problems reported at once for one definition: enough to mend a file in one go, bounded for the answer.

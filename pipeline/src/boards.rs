@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use gateway::views::{
-    Awaited, BoardView, BooksView, Page, PlaceView, QuizView, Seen, Unavailable, Views, WaitError,
+    Awaited, BoardView, BooksView, Page, PlaceView, QuizView, Seen, Unavailable, Views, WaitError, newest,
 };
 use ingest::codec;
 use ingest::log::{Log, ReadLimits, Stream};
@@ -119,9 +119,7 @@ impl Boards {
         match awaited {
             Awaited::Submission(participant, submission) => {
                 let receipts = self.read_receipts(quiz, *participant).await?;
-                // An id that came too early and was handed in again has two: the later judgement is the one that holds.
-                let same = receipts.into_iter().filter(|receipt| receipt.submission == *submission);
-                let found = same.max_by_key(|receipt| receipt.revision);
+                let found = newest(&receipts, *submission).cloned();
                 Ok(found.map(|receipt| Seen::Submission(Box::new(receipt))))
             }
             Awaited::Command(id) => {
@@ -262,10 +260,10 @@ impl Views for Boards {
     ) -> BoxFuture<'a, Result<Option<Receipt>>> {
         async move {
             let key = receipt_key(quiz, participant, Slot::Question(question));
-            // The receipt and, behind it, the mark that it was overruled.
-            let rows = self.store.scan(self.unit(quiz), &key, None, 2).await.map_err(unavailable)?;
+            // The receipt and, behind it, the mark that it was overruled and what counts instead.
+            let rows = self.store.scan(self.unit(quiz), &key, None, 3).await.map_err(unavailable)?;
             let receipts = receipts(&rows).map_err(|error| Unavailable(error.to_string()))?;
-            Ok(receipts.into_iter().next())
+            Ok(receipts.into_iter().next_back())
         }
         .boxed()
     }

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auth::{Role, participant_of};
 use crate::error::{Code, Error, Result};
 use crate::json::shape::{ReceiptState, partition_of};
+use crate::views::newest;
 
 /// The receipt of a submission.
 ///
@@ -42,7 +43,7 @@ pub(super) async fn receipt(
     let submission: SubmissionId =
         segments.get("submission").parse().map_err(|_| Error::from(Code::UnknownSubmission))?;
     let receipts = app.views.receipts(&quiz, participant).await?;
-    let Some(receipt) = receipts.iter().find(|receipt| receipt.submission == submission) else {
+    let Some(receipt) = newest(&receipts, submission) else {
         // A token made by joining proves that its subject joined, also to a view that has not seen it yet.
         let has_joined = participant == own && caller.quiz.is_some();
         let is_known =

@@ -23,6 +23,7 @@ pub(super) fn standings(effect: &Effect) -> proto::Standings {
             standing: Some(part::standing_message(&overruled.standing)),
             tally: Some(part::tally_message(&overruled.tally)),
             awarded: overruled.awarded.to_string(),
+            instead: overruled.instead.as_ref().map(part::receipt_message),
         })),
         Change::Joined { participant, name } => Wire::Joined(proto::Join {
             participant: participant.0.to_be_bytes().to_vec(),
@@ -66,6 +67,7 @@ pub(super) fn effect(message: proto::Standings) -> Result<Effect, DecodeError> {
             standing: part::standing(&part::need(overruled.standing, "standing")?)?,
             tally: part::tally(overruled.tally),
             awarded: part::decimal(&overruled.awarded)?,
+            instead: overruled.instead.map(part::receipt).transpose()?,
         })),
         Wire::Joined(join) => {
             Change::Joined { participant: part::participant(&join.participant)?, name: join.name }

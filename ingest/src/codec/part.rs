@@ -90,7 +90,8 @@ pub fn optional_definition(bytes: &[u8]) -> Result<Option<Arc<Definition>>> {
     if bytes.is_empty() { Ok(None) } else { definition(bytes).map(Some) }
 }
 
-pub(super) fn response_message(response: &Response) -> proto::Response {
+/// Returns the message of a response.
+pub fn response_message(response: &Response) -> proto::Response {
     use proto::response::Content;
     let content = match response {
         Response::Choice(choice) => Content::Choice(choice.clone()),
@@ -101,7 +102,8 @@ pub(super) fn response_message(response: &Response) -> proto::Response {
     proto::Response { content: Some(content) }
 }
 
-pub(super) fn response(message: Option<proto::Response>) -> Result<Response> {
+/// Returns a response from its message.
+pub fn response(message: Option<proto::Response>) -> Result<Response> {
     use proto::response::Content;
     Ok(match need(message.and_then(|m| m.content), "response")? {
         Content::Choice(choice) => Response::Choice(choice),
@@ -220,6 +222,7 @@ pub fn receipt_message(receipt: &Receipt) -> proto::Receipt {
         revision: receipt.revision,
         slot: Some(match receipt.slot {
             Slot::Question(index) => proto::receipt::Slot::Counted(index.into()),
+            Slot::Instead(index) => proto::receipt::Slot::Instead(index.into()),
             Slot::Recent(place) => proto::receipt::Slot::Recent(place.into()),
         }),
     }
@@ -255,6 +258,7 @@ pub fn receipt(message: proto::Receipt) -> Result<Receipt> {
         revision: message.revision,
         slot: match need(message.slot, "slot")? {
             proto::receipt::Slot::Counted(index) => Slot::Question(small(index, "slot")?),
+            proto::receipt::Slot::Instead(index) => Slot::Instead(small(index, "slot")?),
             proto::receipt::Slot::Recent(place) => Slot::Recent(small(place, "slot")?),
         },
     })

@@ -186,6 +186,9 @@ pub struct Overruled {
     /// decimal
     #[prost(string, tag = "5")]
     pub awarded: ::prost::alloc::string::String,
+    /// of the answer that counts in its place
+    #[prost(message, optional, tag = "6")]
+    pub instead: ::core::option::Option<Receipt>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ScoreChanged {
@@ -243,7 +246,7 @@ pub struct Receipt {
     pub position: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "10")]
     pub revision: u64,
-    #[prost(oneof = "receipt::Slot", tags = "11, 12")]
+    #[prost(oneof = "receipt::Slot", tags = "11, 12, 13")]
     pub slot: ::core::option::Option<receipt::Slot>,
 }
 /// Nested message and enum types in `Receipt`.
@@ -255,6 +258,9 @@ pub mod receipt {
         Counted(u32),
         #[prost(uint32, tag = "12")]
         Recent(u32),
+        /// index of a question whose first counted answer was overruled
+        #[prost(uint32, tag = "13")]
+        Instead(u32),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -555,7 +561,7 @@ pub struct Participant {
     #[prost(uint32, tag = "2")]
     pub unscored: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Counted {
     #[prost(bytes = "vec", tag = "1")]
     pub submission: ::prost::alloc::vec::Vec<u8>,
@@ -567,6 +573,8 @@ pub struct Counted {
     /// overruled
     #[prost(bool, tag = "7")]
     pub late: bool,
+    #[prost(message, repeated, tag = "8")]
+    pub standbys: ::prost::alloc::vec::Vec<Standby>,
     #[prost(oneof = "counted::Picked", tags = "2, 3, 4")]
     pub picked: ::core::option::Option<counted::Picked>,
 }
@@ -581,6 +589,20 @@ pub mod counted {
         #[prost(string, tag = "4")]
         Text(::prost::alloc::string::String),
     }
+}
+/// An answer that counts if the one before it in the log is overruled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Standby {
+    #[prost(bytes = "vec", tag = "1")]
+    pub submission: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub response: ::core::option::Option<Response>,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+    #[prost(uint64, tag = "4")]
+    pub received_at: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    pub position: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RankingHeader {

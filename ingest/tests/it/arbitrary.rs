@@ -2,8 +2,8 @@
 
 use operators::definition::Definition;
 use operators::effect::{
-    Change, Effect, Phase, QuizChanged, QuizStatus, Reason, Receipt, ScoreChanged, Slot, Standing, Tally,
-    Verdict, Window,
+    Change, Effect, Overruled, Phase, QuizChanged, QuizStatus, Reason, Receipt, ScoreChanged, Slot, Standing,
+    Tally, Verdict, Window,
 };
 use operators::event::{Answer, Command, CommandOutcome, Envelope, Event, Response, Scope};
 use operators::id::{ParticipantId, Position, SubmissionId, UnixMillis};
@@ -103,7 +103,11 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 fn receipt() -> impl Strategy<Value = Receipt> {
     let fraction =
         (any::<u32>(), 1..=u32::MAX).prop_map(|(numerator, denominator)| Fraction { numerator, denominator });
-    let slot = prop_oneof![any::<u16>().prop_map(Slot::Question), any::<u8>().prop_map(Slot::Recent)];
+    let slot = prop_oneof![
+        any::<u16>().prop_map(Slot::Question),
+        any::<u16>().prop_map(Slot::Instead),
+        any::<u8>().prop_map(Slot::Recent),
+    ];
     let judged = (verdict(), of(fraction), decimal(), of(any::<u64>()), slot);
     let handed_in = (submission(), id(), response(), millis(), position(), any::<u64>());
     (judged, handed_in).prop_map(
@@ -154,6 +158,15 @@ fn score() -> impl Strategy<Value = Change> {
     )
 }
 
+fn overruled() -> impl Strategy<Value = Change> {
+    (participant(), any::<u16>(), standing(), tally(), decimal(), of(receipt())).prop_map(
+        |(participant, question, standing, tally, awarded, instead)| {
+            let overruled = Overruled { participant, question, standing, tally, awarded, instead };
+            Change::Overruled(Box::new(overruled))
+        },
+    )
+}
+
 fn changed() -> impl Strategy<Value = Change> {
     let outcome = prop_oneof![
         any::<(u64, u64)>().prop_map(|(number, version)| CommandOutcome::Accepted { number, version }),
@@ -185,6 +198,7 @@ fn changed() -> impl Strategy<Value = Change> {
 pub(crate) fn effect() -> impl Strategy<Value = Effect> {
     let change = prop_oneof![
         score(),
+        overruled(),
         (participant(), any::<String>()).prop_map(|(participant, name)| Change::Joined { participant, name }),
         changed(),
         any::<u64>().prop_map(|number| Change::Reached { number }),

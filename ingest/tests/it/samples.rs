@@ -116,10 +116,17 @@ fn changed(outcome: CommandOutcome, phase: Phase, published: Option<Arc<Definiti
     }))
 }
 
-fn overruled(standing: Standing) -> Change {
+fn overruled(standing: Standing, instead: Option<Receipt>) -> Change {
     let tally = Tally { counted: 3, late: 1, ..Tally::default() };
     let awarded = "1966.5".parse().unwrap();
-    Change::Overruled(Box::new(Overruled { participant: PARTICIPANT, question: 7, standing, tally, awarded }))
+    Change::Overruled(Box::new(Overruled {
+        participant: PARTICIPANT,
+        question: 7,
+        standing,
+        tally,
+        awarded,
+        instead,
+    }))
 }
 
 /// Returns every kind of effect with a name.
@@ -143,7 +150,8 @@ pub(crate) fn effects() -> Vec<(String, Effect)> {
         ("reached".into(), Change::Reached { number: 4 }),
         ("sealed_question".into(), Change::Sealed { scope: Scope::Question("q1".parse().unwrap()) }),
         ("sealed_quiz".into(), Change::Sealed { scope: Scope::Quiz }),
-        ("overruled".into(), overruled(standing)),
+        ("overruled".into(), overruled(standing, None)),
+        ("overruled_instead".into(), overruled(standing, Some(receipt(Verdict::Counted, Slot::Instead(7))))),
     ];
     let rejected = Reason::ALL.map(Verdict::Rejected);
     for verdict in [Verdict::Repeated, Verdict::Late, Verdict::TooEarly].into_iter().chain(rejected) {

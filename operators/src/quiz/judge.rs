@@ -1,6 +1,6 @@
 //! The judgement of one answer, without changing anything.
 
-use super::{Counted, Participant, Section};
+use super::{Counted, Section, Standby};
 use crate::effect::{Phase, Reason, Verdict};
 use crate::event::{Answer, Stamp};
 use crate::id::UnixMillis;
@@ -13,16 +13,21 @@ pub(super) struct Judgement {
     pub(super) question: Option<u16>,
     /// What to keep of a counted answer.
     pub(super) counted: Option<Counted>,
+    /// What to keep of an answer that may count later.
+    pub(super) standby: Option<Standby>,
     /// The submission that counts arrived once more.
     pub(super) resent: bool,
 }
 
 impl Judgement {
     fn unscored(verdict: Verdict, question: Option<u16>) -> Self {
-        Self { verdict, question, counted: None, resent: false }
+        Self { verdict, question, counted: None, standby: None, resent: false }
     }
     fn rejected(reason: Reason, question: Option<u16>) -> Self {
         Self::unscored(Verdict::Rejected(reason), question)
+    }
+    fn resent(question: Option<u16>) -> Self {
+        Self { resent: true, ..Self::unscored(Verdict::Repeated, question) }
     }
 }
 
@@ -33,10 +38,11 @@ impl Section {
         };
         let index = definition.index_of(&answer.question);
         let participant = self.participants.get(&answer.participant);
-        let counts = |p: &Participant| p.answers.iter().any(|a| a.submission == answer.submission);
-        if participant.is_some_and(counts) {
+        let same = participant.and_then(|p| p.answers.iter().find(|a| a.submission == answer.submission));
+        let resent = same.is_some();
+        if same.is_some_and(|same| Some(same.question) != index) {
             // One submission is judged once: another body under its id, even for another question, is a repeat.
-            return Judgement { resent: true, ..Judgement::unscored(Verdict::Repeated, index) };
+            return Judgement::resent(index);
         }
         let Some(index) = index else {
             return Judgement::rejected(Reason::UnknownQuestion, None);
@@ -45,13 +51,24 @@ impl Section {
             return Judgement::rejected(Reason::NotParticipant, Some(index));
         };
         let Ok(picked) = definition.questions[usize::from(index)].pick(&answer.response) else {
-            return Judgement::rejected(Reason::WrongShape, Some(index));
+            let wrong = Judgement::rejected(Reason::WrongShape, Some(index));
+            return if resent { Judgement::resent(Some(index)) } else { wrong };
         };
-        if participant.answers.iter().any(|a| a.question == index) {
-            return Judgement::unscored(Verdict::Repeated, Some(index));
-        }
         let at = scoring_time(answer.received_at, stamp.append_at);
         let verdict = self.timing(index, at);
+        let taken = participant.answers.iter().find(|a| a.question == index);
+        if let Some(taken) = taken.filter(|taken| !taken.late || verdict != Verdict::Counted) {
+            let overtaken = verdict == Verdict::Counted && at < taken.at;
+            let standby = overtaken.then(|| Standby {
+                question: index,
+                submission: answer.submission,
+                response: answer.response.clone(),
+                at,
+                received_at: answer.received_at,
+                position: stamp.position,
+            });
+            return Judgement { standby, resent, ..Judgement::unscored(Verdict::Repeated, Some(index)) };
+        }
         let submission = answer.submission;
         let counted = (verdict == Verdict::Counted).then_some(Counted {
             submission,
@@ -60,7 +77,7 @@ impl Section {
             question: index,
             late: false,
         });
-        Judgement { verdict, question: Some(index), counted, resent: false }
+        Judgement { counted, ..Judgement::unscored(verdict, Some(index)) }
     }
 
     /// Early is a matter of order in the log, late of scoring time or of the Seal, whichever says so first.

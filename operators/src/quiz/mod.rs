@@ -9,8 +9,8 @@ use crate::definition::{Definition, Pace, Picked};
 use crate::effect::{
     Change, Effect, Output, Phase, Receipt, ScoreChanged, Slot, Standing, Tally, Verdict, Window,
 };
-use crate::event::{Answer, Command, Event, Scope, Stamp};
-use crate::id::{ParticipantId, ParticipantMap, QuizId, SubmissionId, UnixMillis};
+use crate::event::{Answer, Command, Event, Response, Scope, Stamp};
+use crate::id::{ParticipantId, ParticipantMap, Position, QuizId, SubmissionId, UnixMillis};
 use crate::limits;
 use crate::policies::Fraction;
 use crate::policies::award::Clock;
@@ -84,6 +84,26 @@ pub struct Participant {
     pub unscored: u32,
     /// Counted answers in the order of their arrival, at most one per question.
     pub answers: Vec<Counted>,
+    /// Answers that count if the one before them is overruled, by question, each received before those ahead of it.
+    pub standbys: Vec<Standby>,
+}
+
+/// A valid answer behind a counted one that it was received before: a retry overtook it. Should the counted one turn
+/// out to be late, this one may have been in time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standby {
+    /// Index of the question.
+    pub question: u16,
+    /// The submission.
+    pub submission: SubmissionId,
+    /// What was handed in.
+    pub response: Response,
+    /// Its scoring time.
+    pub at: UnixMillis,
+    /// When the gateway had the whole request.
+    pub received_at: UnixMillis,
+    /// Where the record is.
+    pub position: Position,
 }
 
 /// A counted answer, kept so that it is found again when repeated and can be graded again.
@@ -97,7 +117,7 @@ pub struct Counted {
     pub at: UnixMillis,
     /// Index of the question.
     pub question: u16,
-    /// It turned out to be late: it is worth nothing, and the question stays used up.
+    /// It turned out to be late: it is worth nothing, and another that was in time may take its place.
     pub late: bool,
 }
 
@@ -112,7 +132,7 @@ pub struct Touched {
     pub questions: Vec<u16>,
     /// Participants, by index, that joined or whose standing changed.
     pub participants: Vec<u32>,
-    /// Counted answers by participant index and place among that participant's answers.
+    /// Counted answers, with their standbys, by participant index and place among that participant's answers.
     pub answers: Vec<(u32, u32)>,
 }
 
@@ -217,7 +237,7 @@ impl Section {
     }
 
     fn answer(&mut self, answer: &Answer, stamp: Stamp, outputs: &mut Vec<Output>) {
-        let Judgement { verdict, question, counted, resent } = self.judge(answer, stamp);
+        let Judgement { verdict, question, counted, standby, resent } = self.judge(answer, stamp);
         let tally = match question {
             Some(index) => {
                 self.touched.questions.push(index);
@@ -245,6 +265,9 @@ impl Section {
         };
         if let Some(counted) = counted {
             self.count(answer.participant, counted, &mut receipt);
+        }
+        if let Some(standby) = standby {
+            self.stand_by(answer.participant, standby);
         }
         let mut standing = None;
         if let Some((index, _, participant)) = self.participants.get_full_mut(&answer.participant) {
@@ -281,6 +304,13 @@ impl Section {
         receipt.fraction = Some(fraction);
         receipt.points = points;
         receipt.taken_ms = Some(taken_ms);
+        if let Some(place) = participant.answers.iter().position(|a| a.question == counted.question) {
+            // The one that was here was overruled; its receipt stays what readers have of it.
+            receipt.slot = Slot::Instead(counted.question);
+            self.touched.answers.push((index as u32, place as u32));
+            participant.answers[place] = counted;
+            return;
+        }
         receipt.slot = Slot::Question(counted.question);
         if participant.answers.len() == participant.answers.capacity() {
             // Doubling would leave half of a million small lists empty; an eighth at a time keeps them dense.
@@ -326,20 +356,21 @@ impl Section {
     }
 
     fn seal(&mut self, scope: &Scope, stamp: Stamp, outputs: &mut Vec<Output>) {
-        let fresh = match scope {
+        let (question, fresh) = match scope {
             Scope::Quiz => {
                 let due = self.header.closed_at.is_some_and(|at| at <= stamp.append_at);
-                due && !std::mem::replace(&mut self.header.sealed, true)
+                (None, due && !std::mem::replace(&mut self.header.sealed, true))
             }
             Scope::Question(id) => {
                 let Some(index) = self.definition.as_ref().and_then(|d| d.index_of(id)) else { return };
                 let found = self.header.windows.iter_mut().find(|w| w.window.question == index);
                 let Some(window) = found else { return };
                 let due = window.window.closes_at.is_some_and(|at| at <= stamp.append_at);
-                due && !std::mem::replace(&mut window.sealed, true)
+                (Some(index), due && !std::mem::replace(&mut window.sealed, true))
             }
         };
         if fresh {
+            self.dismiss(question);
             outputs.push(self.effect(0, stamp, Change::Sealed { scope: scope.clone() }));
         }
     }

@@ -1,16 +1,49 @@
 //! Judging again what a section counted before it heard of a close.
 //!
 //! A close happens at one time for all sections, but its copy reaches another section's log a moment later. Answers in
-//! between were counted by what that section knew; once the copy is there, those that score after the close are late.
+//! between were counted by what that section knew; once the copy is there, those that score after the close are late,
+//! and what counts is what would have counted had the section known of the close at once.
 
 use rust_decimal::Decimal;
 
-use super::Section;
-use crate::effect::{Change, Output, Overruled, Standing};
+use super::{Counted, Section, Standby};
+use crate::effect::{Change, Output, Overruled, Receipt, Slot, Standing, Verdict};
 use crate::event::Stamp;
-use crate::id::UnixMillis;
+use crate::id::{ParticipantId, UnixMillis};
+use crate::limits;
 
 impl Section {
+    /// Keeps an answer for the case that the counted one is overruled. Of those received no earlier than one that is
+    /// kept already none would ever be taken.
+    pub(super) fn stand_by(&mut self, id: ParticipantId, standby: Standby) {
+        let Some((index, _, participant)) = self.participants.get_full_mut(&id) else { return };
+        let Some(place) = participant.answers.iter().position(|a| a.question == standby.question) else {
+            return;
+        };
+        let from = participant.standbys.partition_point(|kept| kept.question < standby.question);
+        let to = participant.standbys.partition_point(|kept| kept.question <= standby.question);
+        let kept = &participant.standbys[from..to];
+        if kept.len() < limits::STANDBYS_MAX && kept.last().is_none_or(|last| standby.at < last.at) {
+            participant.standbys.insert(to, standby);
+            self.touched.answers.push((index as u32, place as u32));
+        }
+    }
+
+    /// Forgets the standbys of a question that takes no more answers; `None`: of all.
+    pub(super) fn dismiss(&mut self, question: Option<u16>) {
+        for (index, participant) in self.participants.values_mut().enumerate() {
+            let answers = &participant.answers;
+            participant.standbys.retain(|standby| {
+                let keep = question.is_some_and(|question| standby.question != question);
+                if !keep {
+                    let place = answers.iter().position(|answer| answer.question == standby.question);
+                    self.touched.answers.extend(place.map(|place| (index as u32, place as u32)));
+                }
+                keep
+            });
+        }
+    }
+
     /// Makes late what was counted and scores after its question's close; pushes one effect for each such answer.
     pub(super) fn overrule(&mut self, stamp: Stamp, ordinal: &mut u32, outputs: &mut Vec<Output>) {
         let questions = self.definition.as_ref().map_or(0, |definition| definition.questions.len());
@@ -21,35 +54,64 @@ impl Section {
         for (index, (id, participant)) in self.participants.iter().enumerate() {
             for (place, counted) in participant.answers.iter().enumerate() {
                 let closes_at = closes.get(usize::from(counted.question)).copied().flatten();
-                if !counted.late && closes_at.is_some_and(|closes_at| counted.at > closes_at) {
-                    found.push((*id, place, index));
+                if let Some(closes_at) = closes_at.filter(|at| !counted.late && counted.at > *at) {
+                    found.push((*id, place, index, closes_at));
                 }
             }
         }
         // Not in the order of joining, which a state restored from rows does not have: the effects of a record are told
         // from each other by their number, so whoever applies it again must make them in the same order.
         found.sort_unstable();
-        for (_, place, index) in found {
+        for (participant, place, index, closes_at) in found {
             let counted = &self.participants[index].answers[place];
+            let question = counted.question;
             let points = self.grade(counted).map_or(Decimal::ZERO, |(_, _, points)| points);
             self.header.awarded = self.header.awarded.saturating_sub(points).normalize();
             self.participants[index].answers[place].late = true;
+            self.tallies.entry(question).or_default().overrule();
+            let instead = self.reinstate(index, place, closes_at);
             let standing = self.standing_of(index);
-            let participant = &mut self.participants[index];
-            participant.standing = standing;
-            let question = participant.answers[place].question;
-            let tally = self.tallies.entry(question).or_default();
-            tally.overrule();
-            let tally = *tally;
+            self.participants[index].standing = standing;
             self.touched.questions.push(question);
             self.touched.participants.push(index as u32);
             self.touched.answers.push((index as u32, place as u32));
-            let Some((&participant, _)) = self.participants.get_index(index) else { continue };
-            let awarded = self.header.awarded;
-            let change = Overruled { participant, question, standing, tally, awarded };
+            let (tally, awarded) = (self.tally(question), self.header.awarded);
+            let change = Overruled { participant, question, standing, tally, awarded, instead };
             outputs.push(self.effect(*ordinal, stamp, Change::Overruled(Box::new(change))));
             *ordinal += 1;
         }
+    }
+
+    /// Counts the first standby that was in time in the place of an overruled answer; returns its receipt.
+    fn reinstate(&mut self, index: usize, place: usize, closes_at: UnixMillis) -> Option<Receipt> {
+        let participant = &mut self.participants[index];
+        let question = participant.answers[place].question;
+        let of_question = |standby: &Standby| standby.question == question;
+        let first = participant.standbys.iter().position(|s| of_question(s) && s.at <= closes_at)?;
+        let Standby { submission, response, at, received_at, position, .. } =
+            participant.standbys.remove(first);
+        // Those ahead of it were received after the close.
+        participant.standbys.retain(|standby| !of_question(standby) || standby.at < at);
+        let asked = self.definition.as_ref()?.questions.get(usize::from(question))?;
+        let id = asked.id.clone();
+        let counted = Counted { submission, picked: asked.pick(&response).ok()?, at, question, late: false };
+        let (fraction, taken_ms, points) = self.grade(&counted)?;
+        self.participants[index].answers[place] = counted;
+        self.header.awarded = self.header.awarded.saturating_add(points).normalize();
+        self.tallies.entry(question).or_default().reinstate();
+        Some(Receipt {
+            submission,
+            question: id,
+            response,
+            verdict: Verdict::Counted,
+            fraction: Some(fraction),
+            points,
+            received_at,
+            taken_ms: Some(taken_ms),
+            position,
+            revision: self.header.revision,
+            slot: Slot::Instead(question),
+        })
     }
 
     /// Returns a participant's standing, added up anew from the answers that count.

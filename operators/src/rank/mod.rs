@@ -229,8 +229,9 @@ impl Ranking {
         match &effect.change {
             Change::ScoreChanged(score) => self.score(effect.section, score),
             Change::Overruled(overruled) => {
-                let Overruled { participant, question, standing, tally, awarded } = **overruled;
+                let Overruled { participant, question, standing, tally, awarded, ref instead } = **overruled;
                 self.touched.overruled.push((participant, question));
+                self.touched.receipts.extend(instead.iter().map(|receipt| (participant, receipt.clone())));
                 self.book(effect.section, Some(question), tally, awarded);
                 self.stand(participant, standing);
             }

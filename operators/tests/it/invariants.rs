@@ -50,6 +50,7 @@ fn tally(rulings: &[&Ruling]) -> Tally {
     for ruling in rulings {
         match ruling.verdict {
             Verdict::Counted if ruling.overruled => tally.late += 1,
+            _ if ruling.instead => tally.counted += 1,
             Verdict::Counted => tally.counted += 1,
             Verdict::Repeated => tally.repeated += 1,
             Verdict::Late => tally.late += 1,
@@ -108,11 +109,11 @@ proptest! {
                 prop_assert_eq!(score.receipt.is_none(), ruling.resent || score.standing.is_none());
                 let Some(receipt) = &score.receipt else { continue };
                 prop_assert_eq!(receipt.verdict, ruling.verdict, "{:?}", receipt);
-                prop_assert_eq!(millionths(receipt.points), ruling.millionths);
                 let counted = ruling.verdict == Verdict::Counted;
+                prop_assert_eq!(millionths(receipt.points), if counted { ruling.millionths } else { 0 });
                 prop_assert_eq!(receipt.taken_ms, counted.then_some(ruling.taken_ms));
                 prop_assert_eq!(receipt.fraction.map(|f| f.is_whole()), counted.then_some(ruling.right));
-                prop_assert_eq!(matches!(receipt.slot, Slot::Question(_)), counted);
+                prop_assert_eq!(matches!(receipt.slot, Slot::Question(_) | Slot::Instead(_)), counted);
             }
         }
     }
@@ -341,6 +342,23 @@ proptest! {
             overruled.sort();
             expected.sort();
             prop_assert_eq!(overruled, expected);
+            let effects = world.effects(section);
+            let instead = effects.iter().filter_map(|effect| match &effect.change {
+                Change::Overruled(o) => o.instead.as_ref(),
+                Change::ScoreChanged(_)
+                | Change::Joined { .. }
+                | Change::QuizChanged(_)
+                | Change::Reached { .. }
+                | Change::Sealed { .. } => None,
+            });
+            let mut instead: Vec<_> = instead.map(|r| (r.position, millionths(r.points), r.taken_ms)).collect();
+            let rulings = model.rulings[section].iter().filter(|ruling| ruling.instead);
+            let position = |place: usize| world.logs[section][place].1.position;
+            let of = |r: &Ruling| (position(r.place), r.millionths, Some(r.taken_ms));
+            let mut expected: Vec<_> = rulings.map(of).collect();
+            instead.sort();
+            expected.sort();
+            prop_assert_eq!(instead, expected);
             prop_assert!(section > 0 || model.rulings[0].iter().all(|ruling| !ruling.overruled));
         }
     }
@@ -351,12 +369,14 @@ proptest! {
 fn the_plans_reach_every_verdict() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut total = Tally::default();
-    let (mut resent, mut held, mut versions) = (0, 0, 0);
+    let (mut resent, mut held, mut versions, mut overruled, mut instead) = (0, 0, 0, 0, 0);
     for _ in 0..300 {
         let plan = plans().new_tree(&mut runner).expect("a plan").current();
         let world = World::run(&plan);
         let model = Model::new(&world.logs);
         total.add(&tally(&model.rulings.iter().flatten().collect::<Vec<_>>()));
+        overruled += model.rulings.iter().flatten().filter(|r| r.overruled).count();
+        instead += model.rulings.iter().flatten().filter(|r| r.instead).count();
         resent += model.rulings.iter().flatten().filter(|r| r.resent).count();
         for section in 1..world.logs.len() {
             let mut reached = 0;
@@ -375,4 +395,5 @@ fn the_plans_reach_every_verdict() {
         resent >= 30 && held >= 10 && versions >= 10,
         "{total:?} {resent} resent, {held} held, {versions} republished"
     );
+    assert!(overruled >= 50 && instead >= 20, "{overruled} overruled, {instead} count instead");
 }

@@ -44,14 +44,18 @@ pub(crate) struct Ruling<'a> {
     pub(crate) told: bool,
     /// Its submission counted before.
     pub(crate) resent: bool,
+    /// Nothing but another answer kept it from counting, by what its section knew then.
+    candidate: bool,
     /// It counted until its section heard of a close that had come before it.
     pub(crate) overruled: bool,
+    /// It counts in the place of one that was overruled.
+    pub(crate) instead: bool,
 }
 
 impl Ruling<'_> {
     /// Tells whether it counts in the end.
     pub(crate) fn stands(&self) -> bool {
-        self.verdict == Verdict::Counted && !self.overruled
+        (self.verdict == Verdict::Counted && !self.overruled) || self.instead
     }
 }
 
@@ -83,11 +87,14 @@ impl<'a> Model<'a> {
                 }
             }
             // What a section knows of closes in the end decides; a close only ever moves forward.
-            let known = model.commands(section, log.len());
-            for ruling in &mut model.rulings[section] {
-                let closes_at = window(&known, &ruling.answer.question).and_then(|(_, closes_at)| closes_at);
-                ruling.overruled =
-                    ruling.verdict == Verdict::Counted && closes_at.is_some_and(|at| ruling.at_ms > at);
+            for index in 0..model.rulings[section].len() {
+                let ruling = &model.rulings[section][index];
+                let entry = model.entry(section, log.len(), ruling.answer);
+                let stands = entry.is_some_and(|(entry, late)| entry.place == ruling.place && !late);
+                let counted = ruling.verdict == Verdict::Counted;
+                let ruling = &mut model.rulings[section][index];
+                ruling.overruled = counted && !stands;
+                ruling.instead = !counted && stands;
             }
         }
         model
@@ -184,6 +191,21 @@ impl<'a> Model<'a> {
         })
     }
 
+    /// Returns the answer that has used up a question of a participant before `place`, and whether it is known to be
+    /// late there: the first that was in time, or failing that the first.
+    fn entry(&self, section: usize, place: usize, answer: &Answer) -> Option<(&Ruling<'a>, bool)> {
+        let (_, closes_at) = self.window(section, place, &answer.question).unwrap_or_default();
+        let late = |ruling: &Ruling| closes_at.is_some_and(|closes_at| ruling.at_ms > closes_at);
+        let mine = |r: &&Ruling| {
+            r.answer.participant == answer.participant
+                && r.answer.question == answer.question
+                && r.place < place
+        };
+        let candidates = || self.rulings[section].iter().filter(|ruling| ruling.candidate).filter(mine);
+        let found = candidates().find(|ruling| !late(ruling)).or(candidates().next())?;
+        Some((found, late(found)))
+    }
+
     fn rule(&self, section: usize, place: usize, answer: &'a Answer, stamp: &Stamp) -> Ruling<'a> {
         let commands = self.commands(section, place);
         let (append, received) = (stamp.append_at.0, answer.received_at.0);
@@ -199,35 +221,50 @@ impl<'a> Model<'a> {
             at_ms,
             told: false,
             resent: false,
+            candidate: false,
             overruled: false,
+            instead: false,
         };
         let Some(source) = source(&commands) else { return ruling };
         ruling.told = true;
         ruling.question = source.questions.iter().position(|q| q.id == answer.question);
-        let mut earlier = self.rulings[section].iter().filter(|r| r.verdict == Verdict::Counted);
-        let mine = |r: &&Ruling| r.answer.participant == answer.participant;
-        ruling.resent = earlier.clone().filter(mine).any(|r| r.answer.submission == answer.submission);
         let question = ruling.question.map(|index| &source.questions[index]);
-        ruling.verdict = if ruling.resent {
+        let timing = match window(&commands, &answer.question) {
+            None if has_close(&commands) => Verdict::Late,
+            None => Verdict::TooEarly,
+            Some((_, Some(closes_at))) if at_ms > closes_at => Verdict::Late,
+            Some(_) if self.sealed(section, place, &answer.question) => Verdict::Late,
+            Some(_) => Verdict::Counted,
+        };
+        let entry = self.entry(section, place, answer);
+        // The same submission used up this question, or another.
+        let same = self.rulings[section].iter().find(|r| {
+            let same = r.answer.participant == answer.participant && r.answer.submission == answer.submission;
+            let used_up =
+                || self.entry(section, place, r.answer).is_some_and(|(entry, _)| entry.place == r.place);
+            same && r.candidate && used_up()
+        });
+        ruling.resent = same.is_some();
+        let elsewhere = same.is_some_and(|same| same.answer.question != answer.question);
+        ruling.verdict = if elsewhere {
             Verdict::Repeated
         } else if question.is_none() {
             Verdict::Rejected(Reason::UnknownQuestion)
         } else if self.joined(section, place, answer.participant).is_none() {
             Verdict::Rejected(Reason::NotParticipant)
         } else if !question.is_some_and(|q| fits(q, &answer.response)) {
-            Verdict::Rejected(Reason::WrongShape)
-        } else if earlier.any(|r| mine(&r) && r.answer.question == answer.question) {
-            Verdict::Repeated
+            if ruling.resent { Verdict::Repeated } else { Verdict::Rejected(Reason::WrongShape) }
         } else {
-            match window(&commands, &answer.question) {
-                None if has_close(&commands) => Verdict::Late,
-                None => Verdict::TooEarly,
-                Some((_, Some(closes_at))) if at_ms > closes_at => Verdict::Late,
-                Some(_) if self.sealed(section, place, &answer.question) => Verdict::Late,
-                Some(_) => Verdict::Counted,
+            ruling.candidate = timing == Verdict::Counted;
+            match entry {
+                Some((_, late)) if !late || timing != Verdict::Counted => Verdict::Repeated,
+                Some(_) | None => {
+                    ruling.resent = false;
+                    timing
+                }
             }
         };
-        if let (Verdict::Counted, Some(question)) = (ruling.verdict, question) {
+        if let (true, Some(question)) = (ruling.candidate, question) {
             let opened_at = window(&commands, &answer.question).map_or(at_ms, |(opened_at, _)| opened_at);
             ruling.taken_ms = at_ms.saturating_sub(opened_at);
             ruling.right = is_right(question, &answer.response);

@@ -55,6 +55,12 @@ pub(crate) enum Step {
         submission: u8,
         delay_ms: i64,
     },
+    /// A question opens and closes while a section that hears of the close later counts answers to it, those received
+    /// later before those received earlier.
+    Overtaken {
+        question: u8,
+        who: u8,
+    },
     Publish {
         variant: u8,
         if_version: Option<u64>,
@@ -152,6 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         40 => (0..12u8, question(), any::<u8>(), 0..14u8, -1_000..6_000i64).prop_map(
             |(who, question, response, submission, delay_ms)| Step::Answer { who, question, response, submission, delay_ms }
         ),
+        4 => (0..5u8, 0..12u8).prop_map(|(question, who)| Step::Overtaken { question, who }),
         2 => (0..4u8, prop::option::weighted(0.3, 0..3u64), id()).prop_map(|(variant, if_version, id)| Step::Publish { variant, if_version, id }),
         1 => id().prop_map(|id| Step::Open { id }),
         12 => (question(), id()).prop_map(|(question, id)| Step::OpenQuestion { question, id }),

@@ -7,7 +7,7 @@ use operators::definition::Definition;
 use operators::effect::{Change, Effect, Output, Receipt, Slot, Tally};
 use operators::event::Command;
 use operators::id::{ParticipantId, ParticipantMap};
-use operators::quiz::{Counted, Desk, Participant, Section};
+use operators::quiz::{Counted, Desk, Participant, Section, Standby};
 use operators::rank::{self, Applied, Board, Mark, Member, Ranking};
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ struct Rows {
     desk: Desk,
     tallies: BTreeMap<u16, Tally>,
     participants: BTreeMap<u32, (ParticipantId, Participant)>,
-    answers: BTreeMap<(u32, u32), Counted>,
+    answers: BTreeMap<(u32, u32), (Counted, Vec<Standby>)>,
 }
 
 impl Rows {
@@ -44,10 +44,14 @@ impl Rows {
         for index in touched.participants {
             let (id, participant) = member(index);
             let (standing, unscored) = (participant.standing, participant.unscored);
-            self.participants.insert(index, (*id, Participant { standing, unscored, answers: Vec::new() }));
+            self.participants
+                .insert(index, (*id, Participant { standing, unscored, ..Participant::default() }));
         }
         for (index, place) in touched.answers {
-            self.answers.insert((index, place), member(index).1.answers[place as usize].clone());
+            let participant = member(index).1;
+            let counted = participant.answers[place as usize].clone();
+            let standbys = participant.standbys.iter().filter(|standby| standby.question == counted.question);
+            self.answers.insert((index, place), (counted.clone(), standbys.cloned().collect()));
         }
     }
 
@@ -57,11 +61,15 @@ impl Rows {
             assert_eq!(place as u32, *index, "no row of a participant is missing");
             participants.insert(*id, participant.clone());
         }
-        for ((index, place), counted) in &self.answers {
+        for ((index, place), (counted, standbys)) in &self.answers {
             let (_, participant) =
                 participants.get_index_mut(*index as usize).expect("the participant has a row");
             assert_eq!(participant.answers.len() as u32, *place, "no row of an answer is missing");
             participant.answers.push(counted.clone());
+            participant.standbys.extend(standbys.iter().cloned());
+        }
+        for participant in participants.values_mut() {
+            participant.standbys.sort_by_key(|standby| standby.question);
         }
         let (header, desk) = (self.header.clone(), self.desk.clone());
         Section::restore(
@@ -200,11 +208,16 @@ proptest! {
         let mut receipts: BTreeMap<(ParticipantId, Slot), Receipt> = BTreeMap::new();
         for effects in delivered.chunks(batch) {
             for effect in effects {
-                let applied = ranking.apply(effect);
-                if let (Applied::Effective, Change::ScoreChanged(score)) = (applied, &effect.change)
-                    && let Some(receipt) = &score.receipt
-                {
-                    receipts.insert((score.participant, receipt.slot), receipt.clone());
+                let judged = match &effect.change {
+                    Change::ScoreChanged(score) => Some((score.participant, &score.receipt)),
+                    Change::Overruled(overruled) => Some((overruled.participant, &overruled.instead)),
+                    Change::Joined { .. }
+                    | Change::QuizChanged(_)
+                    | Change::Reached { .. }
+                    | Change::Sealed { .. } => None,
+                };
+                if let (Applied::Effective, Some((who, Some(receipt)))) = (ranking.apply(effect), judged) {
+                    receipts.insert((who, receipt.slot), receipt.clone());
                 }
             }
             rows.write(&mut ranking);

@@ -81,6 +81,7 @@ impl World {
                 };
                 self.append(participant.section(plan.sections), Event::Answer(answer));
             }
+            Step::Overtaken { question, who } => self.overtaken(plan, *question, *who),
             Step::Publish { variant, if_version, id } => {
                 // The first version settles the number of sections: it is the planned one.
                 let first = self.sections[0].definition().is_none();
@@ -115,6 +116,37 @@ impl World {
                 }
             }
         }
+    }
+
+    /// See [`Step::Overtaken`].
+    fn overtaken(&mut self, plan: &Plan, question: u8, who: u8) {
+        let answer =
+            |submission, delay_ms| Step::Answer { who, question, response: submission, submission, delay_ms };
+        let opening = [
+            Step::OpenQuestion { question, id: 100 },
+            Step::Copies { turned: false },
+            Step::Wait { ms: 1_000 },
+        ];
+        opening.iter().for_each(|step| self.step(plan, step));
+        let close = Command::CloseQuestion(
+            format!("q{}", question % plan.questions.len() as u8).parse().expect("an id"),
+        );
+        // Without its copies, whatever the plan says.
+        self.append(
+            0,
+            Event::Command { id: format!("over{}", self.offset).parse().expect("an id"), command: close },
+        );
+        let behind = [
+            Step::Wait { ms: 500 },
+            answer(20 + question, 0),
+            answer(30 + question, 100),
+            answer(20 + question, 700),
+            answer(40 + question, 900),
+            Step::Copies { turned: false },
+            answer(50 + question, 1_000),
+            answer(20 + question, 900),
+        ];
+        behind.iter().for_each(|step| self.step(plan, step));
     }
 
     /// Ids below 100 are used as they are, so that some repeat; others are new each time.

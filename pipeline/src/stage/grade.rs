@@ -11,7 +11,7 @@ use operators::effect::Output;
 use operators::event::{Envelope, Event, Stamp};
 use operators::id::{ParticipantMap, QuizId, UnixMillis};
 use operators::limits::DELAY_MS_MAX;
-use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow};
+use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow, Standby};
 use prost::Message;
 
 use super::{Operator, key};
@@ -127,7 +127,7 @@ impl Operator for Grade {
             let parts: [&[u8]; 2] = [&id.0.to_be_bytes(), &counted.question.to_be_bytes()];
             rows.push((
                 key::join(&prefix, ANSWER, &parts),
-                Some(counted_message(counted, place).encode_to_vec()),
+                Some(counted_message(counted, place, &participant.standbys).encode_to_vec()),
             ));
         }
     }
@@ -236,8 +236,9 @@ pub(super) fn outcomes(
     messages.into_iter().map(|m| Ok((part::parse(&m.id, "id")?, part::outcome(m.outcome)?))).collect()
 }
 
-fn counted_message(counted: &Counted, place: u32) -> proto::Counted {
+fn counted_message(counted: &Counted, place: u32, standbys: &[Standby]) -> proto::Counted {
     use proto::counted::Picked as Wire;
+    let standbys = standbys.iter().filter(|standby| standby.question == counted.question);
     proto::Counted {
         submission: counted.submission.0.to_be_bytes().to_vec(),
         picked: Some(match &counted.picked {
@@ -248,7 +249,27 @@ fn counted_message(counted: &Counted, place: u32) -> proto::Counted {
         at: counted.at.0,
         place,
         late: counted.late,
+        standbys: standbys
+            .map(|standby| proto::Standby {
+                submission: standby.submission.0.to_be_bytes().to_vec(),
+                response: Some(part::response_message(&standby.response)),
+                at: standby.at.0,
+                received_at: standby.received_at.0,
+                position: part::position_bytes(standby.position),
+            })
+            .collect(),
     }
+}
+
+fn standby(message: proto::Standby, question: u16) -> Result<Standby, DecodeError> {
+    Ok(Standby {
+        question,
+        submission: part::submission(&message.submission)?,
+        response: part::response(message.response)?,
+        at: UnixMillis(message.at),
+        received_at: UnixMillis(message.received_at),
+        position: part::position(&message.position)?,
+    })
 }
 
 fn counted(message: proto::Counted, question: u16) -> Result<(u32, Counted), DecodeError> {
@@ -294,8 +315,8 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
                 let (id, _) = key::participant(rest).ok_or_else(|| malformed("participant"))?;
                 let message = proto::Participant::decode(&*value).map_err(decode)?;
                 let standing = part::standing(&part::need(message.standing, "standing")?)?;
-                participants
-                    .insert(id, Participant { standing, unscored: message.unscored, answers: Vec::new() });
+                let unscored = message.unscored;
+                participants.insert(id, Participant { standing, unscored, ..Participant::default() });
             }
             ANSWER => {
                 let (id, rest) =
@@ -304,7 +325,11 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
                 let index = participants
                     .get_index_of(&id)
                     .ok_or_else(|| malformed("an answer without participant"))?;
-                let (place, counted) = counted(proto::Counted::decode(&*value).map_err(decode)?, question)?;
+                let mut message = proto::Counted::decode(&*value).map_err(decode)?;
+                for message in std::mem::take(&mut message.standbys) {
+                    participants[index].standbys.push(standby(message, question)?);
+                }
+                let (place, counted) = counted(message, question)?;
                 answers.push((index, place, counted));
             }
             _ => return Err(malformed("unknown kind of row")),

@@ -59,6 +59,8 @@ const MEMBER: u8 = b'm';
 const MARK: u8 = b's';
 /// Ends the key of a mark that a receipt was overruled.
 const OVERRULED: u8 = b'x';
+/// Ends the key of the receipt that counts instead.
+const INSTEAD: u8 = b'y';
 /// Stands for answers to unknown questions; question indexes stay below it.
 const UNKNOWN: u16 = u16::MAX;
 
@@ -77,6 +79,10 @@ pub fn receipt_key(quiz: &QuizId, participant: ParticipantId, slot: Slot) -> Vec
     let mut key = receipts_prefix(quiz, participant);
     match slot {
         Slot::Question(index) => key.extend_from_slice(&index.to_be_bytes()),
+        Slot::Instead(index) => {
+            key.extend_from_slice(&index.to_be_bytes());
+            key.push(INSTEAD);
+        }
         Slot::Recent(place) => {
             key.extend_from_slice(&UNKNOWN.to_be_bytes());
             key.push(place);

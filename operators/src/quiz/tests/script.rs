@@ -209,8 +209,12 @@ impl World {
             Change::Overruled(overruled) => {
                 let who = name_of(overruled.participant);
                 let tally = say_tally(&overruled.tally);
+                let instead = overruled.instead.as_ref();
+                let instead = instead.map_or_else(String::new, |receipt| {
+                    format!(", #{} counts {} instead", receipt.submission.0, receipt.points)
+                });
                 format!(
-                    "question {} of {who} is late after all, {who} has {}, {tally}",
+                    "question {} of {who} is late after all{instead}, {who} has {}, {tally}",
                     overruled.question, overruled.standing.points
                 )
             }
@@ -231,6 +235,7 @@ impl World {
                 let points = (receipt.verdict == Verdict::Counted).then(|| format!(" {}", receipt.points));
                 let slot = match receipt.slot {
                     Slot::Question(index) => format!("question {index}"),
+                    Slot::Instead(index) => format!("question {index} instead"),
                     Slot::Recent(place) => format!("recent {place}"),
                 };
                 format!("{}{} in {slot}", verdict_name(receipt.verdict), points.unwrap_or_default())

@@ -209,3 +209,62 @@ fn a_seal_that_overtakes_the_publication_is_remembered() {
         "#]],
     );
 }
+
+/// p1 and p3 are of sections that hear of the close late. What counts in the end is what section 0 would have counted.
+#[test]
+fn an_answer_overtaken_by_its_late_retry_counts_once_the_close_is_known() {
+    check(
+        "publish host sections=3 q1:single(b):1000:20s
+         join p1 Ana
+         join p3 Cy
+         open
+         @10 open_question q1
+         hold
+         @14 close_question q1
+         @15 p1 q1 a #1
+         @15.1 p1 q1 b #2 at=14.5
+         @15.2 p1 q1 b #1 at=13.9
+         @15.3 p1 q1 a #3 at=13.5
+         @15.4 p1 q1 a #4 at=13.7
+         @15 p3 q1 b #5
+         copy 4 s1
+         copy 4 s2
+         @16 p1 q1 a #6 at=12
+         @16 p1 q1 a #1 at=12
+         @16 p3 q1 a #5
+         @16 p3 q1 b #5 at=13.8
+         @16 p3 q1 b #5 at=13.8
+         @18 seal q1
+         @19 p3 q1 b #7 at=14
+         again
+         board
+         books",
+        expect![[r#"
+            publish host sections=3 q1:single(b):1000:20s -> s0 accepted 1 (v1); s1 reached 1; s2 reached 1
+            join p1 Ana -> s1 p1 is Ana
+            join p3 Cy -> s2 p3 is Cy
+            open -> s0 accepted 2 (v1); s1 reached 2; s2 reached 2
+            @10 open_question q1 -> s0 accepted 3 (v1); s1 reached 3; s2 reached 3
+            hold -> nothing
+            @14 close_question q1 -> s0 accepted 4 (v1)
+            @15 p1 q1 a #1 -> s1 counted 0 in question 0, p1 has 0 (0 right in 0s), [counted 1]
+            @15.1 p1 q1 b #2 at=14.5 -> s1 repeated in recent 0, p1 has 0 (0 right in 0s), [counted 1 repeated 1]
+            @15.2 p1 q1 b #1 at=13.9 -> s1 no receipt, p1 has 0 (0 right in 0s), [counted 1 repeated 2]
+            @15.3 p1 q1 a #3 at=13.5 -> s1 repeated in recent 1, p1 has 0 (0 right in 0s), [counted 1 repeated 3]
+            @15.4 p1 q1 a #4 at=13.7 -> s1 repeated in recent 2, p1 has 0 (0 right in 0s), [counted 1 repeated 4]
+            @15 p3 q1 b #5 -> s2 counted 1000 in question 0, p3 has 1000 (1 right in 5s), [counted 1]
+            copy 4 s1 -> s1 question 0 of p1 is late after all, #1 counts 1000 instead, p1 has 1000, [counted 1 repeated 3 late 1]; s1 reached 4
+            copy 4 s2 -> s2 question 0 of p3 is late after all, p3 has 0, [late 1]; s2 reached 4
+            @16 p1 q1 a #6 at=12 -> s1 repeated in recent 3, p1 has 1000 (1 right in 3.9s), [counted 1 repeated 4 late 1]
+            @16 p1 q1 a #1 at=12 -> s1 no receipt, p1 has 1000 (1 right in 3.9s), [counted 1 repeated 5 late 1]
+            @16 p3 q1 a #5 -> s2 no receipt, p3 has 0 (0 right in 0s), [repeated 1 late 1]
+            @16 p3 q1 b #5 at=13.8 -> s2 counted 1000 in question 0 instead, p3 has 1000 (1 right in 3.8s), [counted 1 repeated 1 late 1]
+            @16 p3 q1 b #5 at=13.8 -> s2 no receipt, p3 has 1000 (1 right in 3.8s), [counted 1 repeated 2 late 1]
+            @18 seal q1 -> s0 sealed q1; s1 sealed q1; s2 sealed q1
+            @19 p3 q1 b #7 at=14 -> s2 repeated in recent 0, p3 has 1000 (1 right in 3.8s), [counted 1 repeated 3 late 1]
+            again -> 31 of 31 repeated
+            board -> 1 Cy 1000; 2 Ana 1000
+            books -> 2000 points, all [counted 2 repeated 8 late 2]; 0: [counted 2 repeated 8 late 2]
+        "#]],
+    );
+}

@@ -28,6 +28,8 @@ pub(super) struct Census {
     pub(super) answers: Tally,
     /// Answers that a section counted before it heard of a close that came before them.
     pub(super) overruled: u64,
+    /// Answers that count in the place of such a one.
+    pub(super) instead: u64,
     pub(super) acknowledged: u64,
     pub(super) records: u64,
     /// Effects that arrived more than once.
@@ -38,16 +40,12 @@ impl Census {
     pub(super) fn add(&mut self, other: &Self) {
         self.answers.add(&other.answers);
         self.overruled += other.overruled;
+        self.instead += other.instead;
         self.acknowledged += other.acknowledged;
         self.records += other.records;
         self.repeats += other.repeats;
     }
 }
-
-/// A known breach of I1, counted in [`super::ledger::Faults`] instead of failing: an answer that was counted and then
-/// overruled keeps its question used up, so that an answer in time that arrives between it and the copy of the close
-/// is a repeat for ever, acknowledged or not. Make this true once `quiz/overrule.rs` gives the question back.
-const GIVES_QUESTIONS_BACK: bool = false;
 
 /// Runs every check that needs the end of the run; those that need all work done, only if it is.
 pub(super) fn check(world: &mut World, ended: Ended) -> Census {
@@ -235,10 +233,13 @@ impl Case {
         receipts
     }
 
-    /// I13: late, early, counted or repeated as the recount says, answer by answer; overruled if it says so.
+    /// I13: late, early, counted or repeated as the recount says, answer by answer; overruled and replaced if it says so.
     fn verdicts(&self, ledger: &mut Ledger) {
         let receipts = self.receipts();
-        let overruled: BTreeSet<(ParticipantId, u16)> = self.effects.iter().filter_map(overruled).collect();
+        let mut overruled: Vec<(ParticipantId, u16)> = self.effects.iter().filter_map(overruled).collect();
+        overruled.sort_unstable();
+        let mut wanted_overruled = Vec::new();
+        let mut instead: BTreeSet<(u16, Position)> = self.effects.iter().filter_map(instead).collect();
         for (section, judged) in (0..).zip(&self.truth.judged) {
             for judged in judged.iter().filter(|judged| judged.told) {
                 let id = judged.answer.submission;
@@ -248,17 +249,23 @@ impl Case {
                 if found.map(|receipt| receipt.map(|receipt| receipt.verdict)) != Some(wanted) {
                     ledger.violated("I13", format!("{id} is told {found:?}, the recount says {wanted:?}"));
                 }
-                let Some(question) = judged.question.filter(|_| judged.first == Verdict::Counted) else {
-                    continue;
-                };
-                let found = overruled.contains(&(judged.answer.participant, question as u16));
-                if found != (judged.verdict == Verdict::Late) {
-                    ledger.violated(
-                        "I13",
-                        format!("{id}: overruled {found}, the recount says {:?}", judged.verdict),
-                    );
+                let stands_in = judged.first == Verdict::Repeated && judged.verdict == Verdict::Counted;
+                if stands_in != instead.remove(&(section, judged.stamp.position)) {
+                    let found = if stands_in { "does not count" } else { "counts" };
+                    ledger.violated("I13", format!("{id} {found} in the place of a late one"));
+                }
+                let question = judged.question.filter(|_| judged.first == Verdict::Counted);
+                if judged.verdict == Verdict::Late
+                    && let Some(question) = question
+                {
+                    wanted_overruled.push((judged.answer.participant, question as u16));
                 }
             }
+        }
+        wanted_overruled.sort_unstable();
+        if overruled != wanted_overruled {
+            let detail = format!("overruled are {overruled:?}, the recount says {wanted_overruled:?}");
+            ledger.violated("I13", detail);
         }
     }
 
@@ -294,15 +301,7 @@ impl Case {
                     judged.answer.submission == kept.submission && judged.answer.participant == participant
                 })
             });
-            // A late answer that was counted by mistake has used the question up.
-            let used_up = judged.iter().any(|other| {
-                let same = (other.answer.participant, &other.answer.question)
-                    == (participant, &found.answer.question);
-                same && other.place < found.place && other.first != other.verdict
-            });
-            if !earlier && used_up && !GIVES_QUESTIONS_BACK {
-                ledger.faults.used_up += 1;
-            } else if !earlier {
+            if !earlier {
                 let others = judged.iter().filter(|other| other.answer.participant == participant);
                 let others: Vec<_> = others
                     .filter(|other| other.answer.question == found.answer.question)
@@ -399,7 +398,10 @@ impl Case {
     fn count(&self, census: &mut Census) {
         for judged in self.truth.judged.iter().flatten() {
             census.answers.count(judged.verdict);
-            census.overruled += u64::from(judged.first != judged.verdict);
+            census.overruled +=
+                u64::from(judged.first == Verdict::Counted && judged.verdict == Verdict::Late);
+            census.instead +=
+                u64::from(judged.first == Verdict::Repeated && judged.verdict == Verdict::Counted);
         }
     }
 }
@@ -416,6 +418,14 @@ fn is_it(judged: &Judged, acked: &Acked) -> bool {
 fn overruled((_, effect): &(Position, Effect)) -> Option<(ParticipantId, u16)> {
     if let Change::Overruled(overruled) = &effect.change {
         Some((overruled.participant, overruled.question))
+    } else {
+        None
+    }
+}
+
+fn instead((_, effect): &(Position, Effect)) -> Option<(u16, Position)> {
+    if let Change::Overruled(overruled) = &effect.change {
+        Some((effect.section, overruled.instead.as_ref()?.position))
     } else {
         None
     }

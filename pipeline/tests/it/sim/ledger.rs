@@ -75,7 +75,6 @@ pub(super) struct Faults {
     pub(super) stale_views: u64,
     pub(super) refused: u64,
     pub(super) unacknowledged: u64,
-    pub(super) used_up: u64,
 }
 
 impl Faults {
@@ -94,7 +93,7 @@ impl Faults {
             zombie_effects,
             ..
         } = other;
-        let Self { fenced, poison, stale_views, refused, unacknowledged, used_up, .. } = other;
+        let Self { fenced, poison, stale_views, refused, unacknowledged, .. } = other;
         self.lost += lost;
         self.mute += mute;
         self.late += late;
@@ -111,7 +110,6 @@ impl Faults {
         self.stale_views += stale_views;
         self.refused += refused;
         self.unacknowledged += unacknowledged;
-        self.used_up += used_up;
     }
 }
 

@@ -20,8 +20,6 @@
 //! | I16 | [`checks`] `replays` |
 //! | I18 | [`ledger`] `board`, at every look of a reader |
 //!
-//! One breach of I1 is known and counted as `used_up` instead of failing: see `GIVES_QUESTIONS_BACK` in [`checks`].
-//!
 //! `PODIUM_SIM_SEEDS` sets the number of seeds, `PODIUM_SIM_SEED` runs one with its trace, `PODIUM_SIM_MUTANT_SEEDS`
 //! counts how many of so many seeds catch each planted bug ([`mutants`]).
 

@@ -84,8 +84,11 @@ pub(super) struct Judged {
     pub(super) answer: Answer,
     /// The judgement by what the section knew then.
     pub(super) first: Verdict,
-    /// The judgement in the end: late, if a close that came before it reached the section only after it.
+    /// The judgement in the end: late, if a close that came before it reached the section only after it, and counted,
+    /// if it stands in for such a one.
     pub(super) verdict: Verdict,
+    /// Nothing but another answer kept it from counting, by what the section knew then.
+    candidate: bool,
     /// Its submission counted before.
     pub(super) resent: bool,
     /// Somebody had published the quiz.
@@ -132,6 +135,7 @@ impl Truth {
                     truth.judged[section].push(judged);
                 }
             }
+            truth.settle(section);
         }
         truth
     }
@@ -208,6 +212,37 @@ impl Truth {
         window(&self.commands, question).and_then(|(_, closes)| closes)
     }
 
+    /// Returns the answer that has used up a question of a participant before `place`, and whether it is known to be
+    /// late by then: the first that was in time, or failing that the first.
+    fn used_up_by(&self, section: usize, place: usize, answer: &Answer) -> Option<(&Judged, bool)> {
+        let (_, closes_at) = window(self.known(section, place), &answer.question).unwrap_or_default();
+        let is_late = |judged: &Judged| closes_at.is_some_and(|closes_at| judged.at_ms > closes_at);
+        let same = |a: &Answer| (a.participant, &a.question) == (answer.participant, &answer.question);
+        let all = self.judged[section].iter().filter(|j| j.candidate && j.place < place && same(&j.answer));
+        let all: Vec<&Judged> = all.collect();
+        let found = all.iter().find(|judged| !is_late(judged)).or(all.first())?;
+        Some((found, is_late(found)))
+    }
+
+    /// Settles what counts in the end, by all that the section got to know.
+    fn settle(&mut self, section: usize) {
+        let end = self.records[section].len();
+        for index in 0..self.judged[section].len() {
+            let judged = &self.judged[section][index];
+            let found = self.used_up_by(section, end, &judged.answer);
+            let counts = found.is_some_and(|(found, late)| found.place == judged.place && !late);
+            let judged = &mut self.judged[section][index];
+            if counts {
+                judged.verdict = Verdict::Counted;
+            } else if judged.first == Verdict::Counted {
+                judged.verdict = Verdict::Late;
+            }
+            if judged.verdict != Verdict::Counted {
+                (judged.right, judged.millionths) = (false, 0);
+            }
+        }
+    }
+
     fn judge(
         &self,
         section: usize,
@@ -222,45 +257,65 @@ impl Truth {
         let source = source(known);
         let number = source.and_then(|s| s.questions.iter().position(|q| q.id == answer.question));
         let asked = source.and_then(|s| Some(&s.questions[number?]));
-        let earlier = self.judged[section].iter().filter(|j| j.first == Verdict::Counted);
-        let mut mine = earlier.filter(|j| j.answer.participant == answer.participant);
-        let resent = mine.clone().any(|j| j.answer.submission == answer.submission);
         let window = window(known, &answer.question);
+        let timing = match window {
+            None if closed_at(known).is_some() => Verdict::Late,
+            None => Verdict::TooEarly,
+            Some((_, Some(closes_at))) if at_ms > closes_at => Verdict::Late,
+            Some(_) if self.sealed(section, place, &answer.question) => Verdict::Late,
+            Some(_) => Verdict::Counted,
+        };
+        let of_submission = self.judged[section].iter().filter(|j| {
+            j.answer.participant == answer.participant && j.answer.submission == answer.submission
+        });
+        // Did this very submission use up a question, this one or another?
+        let mut before = of_submission.filter(|judged| judged.candidate);
+        let before = before.find(|judged| {
+            let found = self.used_up_by(section, place, &judged.answer);
+            found.is_some_and(|(found, _)| found.place == judged.place)
+        });
+        let elsewhere = before.is_some_and(|before| before.answer.question != answer.question);
+        let mut resent = before.is_some();
+        let mut candidate = false;
         let first = match (source, asked) {
             (None, _) => Verdict::Rejected(Reason::UnknownQuiz),
-            _ if resent => Verdict::Repeated,
+            _ if elsewhere => Verdict::Repeated,
             (_, None) => Verdict::Rejected(Reason::UnknownQuestion),
             _ if self.joined(section, place, answer.participant).is_none() => {
                 Verdict::Rejected(Reason::NotParticipant)
             }
-            (_, Some(asked)) if !fits(asked, &answer.response) => Verdict::Rejected(Reason::WrongShape),
-            _ if mine.any(|j| j.answer.question == answer.question) => Verdict::Repeated,
-            _ => match window {
-                None if closed_at(known).is_some() => Verdict::Late,
-                None => Verdict::TooEarly,
-                Some((_, Some(closes_at))) if at_ms > closes_at => Verdict::Late,
-                Some(_) if self.sealed(section, place, &answer.question) => Verdict::Late,
-                Some(_) => Verdict::Counted,
-            },
+            (_, Some(asked)) if !fits(asked, &answer.response) => {
+                if resent {
+                    Verdict::Repeated
+                } else {
+                    Verdict::Rejected(Reason::WrongShape)
+                }
+            }
+            _ => {
+                candidate = timing == Verdict::Counted;
+                match self.used_up_by(section, place, &answer) {
+                    Some((_, late)) if !late || !candidate => Verdict::Repeated,
+                    _ => {
+                        resent = false;
+                        timing
+                    }
+                }
+            }
         };
-        let ends = self.known(section, self.records[section].len());
-        let closes_at = self::window(ends, &answer.question).and_then(|(_, closes_at)| closes_at);
-        let overruled = first == Verdict::Counted && closes_at.is_some_and(|closes_at| at_ms > closes_at);
-        let verdict = if overruled { Verdict::Late } else { first };
-        let counted = asked.filter(|_| verdict == Verdict::Counted);
+        let asked = asked.filter(|_| candidate);
         let taken_ms = window.map_or(0, |(opened_at, _)| at_ms.saturating_sub(opened_at));
-        let right = counted.is_some_and(|asked| is_right(asked, &answer.response));
-        let millionths = counted.filter(|_| right).map_or(0, |asked| worth(asked, taken_ms));
-        let told = source.is_some();
+        let right = asked.is_some_and(|asked| is_right(asked, &answer.response));
+        let millionths = asked.filter(|_| right).map_or(0, |asked| worth(asked, taken_ms));
         Judged {
             place,
             partition,
             stamp,
+            told: source.is_some(),
             answer,
             first,
-            verdict,
+            verdict: first,
+            candidate,
             resent,
-            told,
             question: number,
             at_ms,
             millionths,
