@@ -236,7 +236,10 @@ impl Case {
     /// I13: late, early, counted or repeated as the recount says, answer by answer; overruled and replaced if it says so.
     fn verdicts(&self, ledger: &mut Ledger) {
         let receipts = self.receipts();
-        let mut overruled: Vec<(ParticipantId, u16)> = self.effects.iter().filter_map(overruled).collect();
+        // By identity: an effect may be there more than once.
+        let overruled: BTreeMap<_, (ParticipantId, u16)> =
+            self.effects.iter().filter_map(overruled).collect();
+        let mut overruled: Vec<_> = overruled.into_values().collect();
         overruled.sort_unstable();
         let mut wanted_overruled = Vec::new();
         let mut instead: BTreeSet<(u16, Position)> = self.effects.iter().filter_map(instead).collect();
@@ -415,9 +418,10 @@ fn is_it(judged: &Judged, acked: &Acked) -> bool {
     same && place.is_none_or(|place| place == (judged.partition, judged.stamp))
 }
 
-fn overruled((_, effect): &(Position, Effect)) -> Option<(ParticipantId, u16)> {
+fn overruled((_, effect): &(Position, Effect)) -> Option<((u16, u64, u32), (ParticipantId, u16))> {
     if let Change::Overruled(overruled) = &effect.change {
-        Some((overruled.participant, overruled.question))
+        let identity = (effect.section, effect.revision, effect.ordinal);
+        Some((identity, (overruled.participant, overruled.question)))
     } else {
         None
     }
