@@ -53,7 +53,8 @@ fn step(c: &mut Criterion) {
         (grade, rank)
     });
     let publish = Command::Publish { definition: definition(QUESTIONS), if_version: None };
-    let command = |id: &str, command| Event::Command { id: id.parse().expect("a legal id"), command };
+    let command =
+        |id: &str, command| Event::Command { id: id.parse().expect("a legal id"), content: 0, command };
     let mut setup = vec![record(command("publish", publish)), record(command("open", Command::Open))];
     setup.extend(
         (0..PARTICIPANTS)

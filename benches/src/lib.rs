@@ -86,14 +86,18 @@ pub fn open_section(participants: u64, questions: usize) -> (Section, u64) {
     let mut outputs = Vec::new();
     let id = |text: &str| text.parse().expect("a legal id");
     let publish = Command::Publish { definition: definition(questions), if_version: None };
-    section.apply(&Event::Command { id: id("publish"), command: publish }, stamp(0), &mut outputs);
+    section.apply(
+        &Event::Command { id: id("publish"), content: 0, command: publish },
+        stamp(0),
+        &mut outputs,
+    );
     for n in 0..participants {
         let name = format!("Player {n}");
         section.apply(&Event::Join { participant: participant(n), name }, stamp(1 + n), &mut outputs);
         outputs.clear();
     }
     section.apply(
-        &Event::Command { id: id("open"), command: Command::Open },
+        &Event::Command { id: id("open"), content: 0, command: Command::Open },
         stamp(1 + participants),
         &mut outputs,
     );

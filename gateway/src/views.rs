@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use operators::definition::{Definition, RankingRule};
 use operators::effect::{QuizStatus, Receipt};
-use operators::event::CommandOutcome;
+use operators::event::Decided;
 use operators::id::{CommandId, ParticipantId, QuizId, SubmissionId, UnixMillis};
 use operators::rank::{Books, Cursor, Row};
 use rust_decimal::Decimal;
@@ -92,8 +92,8 @@ pub enum Awaited {
 /// What was awaited, visible now.
 #[derive(Debug, Clone)]
 pub enum Seen {
-    /// The command's outcome.
-    Command(CommandOutcome),
+    /// What became of the command of that id.
+    Command(Decided),
     /// The participant is in the ranking.
     Participant,
     /// The receipt.

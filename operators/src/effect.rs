@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rust_decimal::Decimal;
 
 use crate::definition::Definition;
-use crate::event::{Command, CommandOutcome, Response, Scope};
-use crate::id::{CommandId, ParticipantId, Position, QuestionId, QuizId, SubmissionId, UnixMillis};
+use crate::event::{Command, Decided, Response, Scope};
+use crate::id::{ParticipantId, Position, QuestionId, QuizId, SubmissionId, UnixMillis};
 use crate::policies::Fraction;
 
 /// What a grade fold made of one record.
@@ -272,10 +272,8 @@ impl Tally {
 /// Section 0's decision on a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuizChanged {
-    /// The command.
-    pub id: CommandId,
-    /// What became of it.
-    pub outcome: CommandOutcome,
+    /// The command and what became of it.
+    pub decided: Decided,
     /// The quiz after it.
     pub status: QuizStatus,
     /// The definition, when the command published one.

@@ -43,6 +43,8 @@ pub enum Event {
     Command {
         /// Repeating a command with the same id changes nothing.
         id: CommandId,
+        /// Hash of the command: tells a repeat from another command under the same id.
+        content: u64,
         /// What the host wants.
         command: Command,
     },
@@ -155,6 +157,17 @@ pub enum Refusal {
     /// Only a host-paced quiz opens questions one by one.
     #[error("the quiz is free-paced: its questions open and close with it")]
     FreePaced,
+}
+
+/// A host command that was decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The command.
+    pub id: CommandId,
+    /// Hash of what it was, as in [`Event::Command`].
+    pub content: u64,
+    /// What became of it.
+    pub outcome: CommandOutcome,
 }
 
 /// What became of a host command.

@@ -124,8 +124,8 @@ impl Boards {
             }
             Awaited::Command(id) => {
                 let Some(state) = self.cache.peek(quiz) else { return Ok(None) };
-                let outcome = read(&state).outcome(id);
-                Ok(outcome.map(Seen::Command))
+                let decided = read(&state).decided(id).cloned();
+                Ok(decided.map(Seen::Command))
             }
             Awaited::Participant(participant, name) => {
                 let Some(state) = self.ranking(quiz).await? else { return Ok(None) };

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use ingest::codec::part::content_of;
 use operators::event::{Command, CommandOutcome, Event};
 use operators::id::{CommandId, QuestionId, QuizId};
 use serde::{Deserialize, Serialize};
@@ -80,10 +81,18 @@ pub(super) async fn command(
     Ok(respond(StatusCode::ACCEPTED, &Done { command: &id, number, version }))
 }
 
-async fn carry_out(app: &App, quiz: &QuizId, id: &CommandId, command: Command) -> Result<CommandOutcome> {
-    let event = Event::Command { id: id.clone(), command };
+/// Hands a command in and returns what became of it, or of the same one if it was handed in before.
+pub(super) async fn carry_out(
+    app: &App,
+    quiz: &QuizId,
+    id: &CommandId,
+    command: Command,
+) -> Result<CommandOutcome> {
+    let content = content_of(&command);
+    let event = Event::Command { id: id.clone(), content, command };
     match append_visibly(app, quiz, 0, event, Awaited::Command(id.clone())).await? {
-        Seen::Command(outcome) => Ok(outcome),
+        Seen::Command(decided) if decided.content == content => Ok(decided.outcome),
+        Seen::Command(_) => Err(Code::SubmissionReused.into()),
         Seen::Participant | Seen::Submission(_) => Err(Code::Internal.into()),
     }
 }

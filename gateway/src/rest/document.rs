@@ -85,6 +85,7 @@ const RULES: &[Rule] = {
                 InvalidId,
                 InvalidDefinition,
                 InvalidSubmission,
+                SubmissionReused,
                 VersionMismatch,
                 QuizOpen,
                 QuizClosed,
@@ -107,6 +108,7 @@ const RULES: &[Rule] = {
                 InvalidId,
                 InvalidSubmission,
                 SubmissionConflict,
+                SubmissionReused,
                 QuizOpen,
                 QuizNotOpen,
                 QuizClosed,
@@ -213,7 +215,7 @@ pub(super) fn base() -> OpenApi {
         .description(Some(
             "Scores live quizzes. Decimals are strings, times RFC 3339 with milliseconds, positions opaque strings. \
              Errors are `application/problem+json` with a stable `code`. Repeating a request is safe: a submission \
-             id, a command id or an `Idempotency-Key` makes it one.",
+             id, a command id or an `Idempotency-Key` makes it one; the same id with another content is refused.",
         ))
         .build();
     let mut components = Components::new();

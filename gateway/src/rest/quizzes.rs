@@ -7,19 +7,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use operators::definition::{Definition, Source};
-use operators::event::{Command, CommandOutcome, Event};
+use operators::event::{Command, CommandOutcome};
 use operators::id::QuizId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::{Params, QuizPath, Segments, Who, idempotency_key, tags};
-use super::commands::command_id;
-use super::write::{append_visibly, find, quiz as read};
+use super::commands::{carry_out, command_id};
+use super::write::{find, quiz as read};
 use crate::app::App;
 use crate::error::{Code, Error, Result};
 use crate::json::shape::{QuizList, QuizState, QuizSummary};
 use crate::json::{self, PUBLISH_BYTES_MAX};
-use crate::views::{Awaited, Seen};
 
 /// Quizzes in the order of their ids.
 #[utoipa::path(get, path = "/v1/quizzes", tag = "quizzes", params(
@@ -107,10 +106,8 @@ pub(super) async fn publish(
         }
     };
     let id = command_id(None, idempotency_key(&headers)?)?;
-    let event = Event::Command { id: id.clone(), command: Command::Publish { definition, if_version } };
-    let seen = append_visibly(&app, &quiz, 0, event, Awaited::Command(id)).await?;
-    let Seen::Command(outcome) = seen else { return Err(Code::Internal.into()) };
-    let (status, version) = match outcome {
+    let command = Command::Publish { definition, if_version };
+    let (status, version) = match carry_out(&app, &quiz, &id, command).await? {
         CommandOutcome::Accepted { version: 1, .. } => (StatusCode::CREATED, 1),
         CommandOutcome::Accepted { version, .. } | CommandOutcome::Unchanged { version } => {
             (StatusCode::OK, version)

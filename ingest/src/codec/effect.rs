@@ -1,6 +1,7 @@
 //! `standings`: effects and their messages.
 
 use operators::effect::{Change, Effect, Overruled, QuizChanged, ScoreChanged};
+use operators::event::Decided;
 
 use super::event::{scope, seal};
 use super::{DecodeError, part};
@@ -30,8 +31,9 @@ pub(super) fn standings(effect: &Effect) -> proto::Standings {
             name: name.clone(),
         }),
         Change::QuizChanged(changed) => Wire::QuizChanged(Box::new(proto::QuizChanged {
-            id: changed.id.to_string(),
-            outcome: Some(part::outcome_message(changed.outcome)),
+            id: changed.decided.id.to_string(),
+            content: changed.decided.content,
+            outcome: Some(part::outcome_message(changed.decided.outcome)),
             status: Some(part::status_message(&changed.status)),
             definition: changed.definition.as_ref().map(|d| part::definition_bytes(d)).unwrap_or_default(),
         })),
@@ -73,8 +75,11 @@ pub(super) fn effect(message: proto::Standings) -> Result<Effect, DecodeError> {
             Change::Joined { participant: part::participant(&join.participant)?, name: join.name }
         }
         Wire::QuizChanged(changed) => Change::QuizChanged(Box::new(QuizChanged {
-            id: part::parse(&changed.id, "id")?,
-            outcome: part::outcome(changed.outcome)?,
+            decided: Decided {
+                id: part::parse(&changed.id, "id")?,
+                content: changed.content,
+                outcome: part::outcome(changed.outcome)?,
+            },
             status: part::status(changed.status)?,
             definition: part::optional_definition(&changed.definition)?,
         })),

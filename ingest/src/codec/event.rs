@@ -19,9 +19,9 @@ pub(super) fn submission(envelope: &Envelope) -> proto::Submission {
         Event::Join { participant, name } => {
             Wire::Join(proto::Join { participant: participant.0.to_be_bytes().to_vec(), name: name.clone() })
         }
-        Event::Command { id, command } => {
+        Event::Command { id, content, command } => {
             let command = Some(part::command_message(command));
-            Wire::Command(proto::HostCommand { id: id.to_string(), command })
+            Wire::Command(proto::HostCommand { id: id.to_string(), command, content: *content })
         }
         Event::Copy { number, at, command } => {
             let command = Some(part::command_message(command));
@@ -51,9 +51,11 @@ pub(super) fn envelope(message: proto::Submission) -> Result<Envelope, DecodeErr
         Wire::Join(join) => {
             Event::Join { participant: part::participant(&join.participant)?, name: join.name }
         }
-        Wire::Command(command) => {
-            Event::Command { id: part::parse(&command.id, "id")?, command: part::command(command.command)? }
-        }
+        Wire::Command(command) => Event::Command {
+            id: part::parse(&command.id, "id")?,
+            content: command.content,
+            command: part::command(command.command)?,
+        },
         Wire::Copy(copy) => Event::Copy {
             number: copy.number,
             at: UnixMillis(copy.at),

@@ -1,13 +1,16 @@
 //! The parts that records and stored state share.
 
+use std::collections::VecDeque;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use md5::{Digest, Md5};
 use operators::definition::{Definition, Source};
 use operators::effect::{Phase, QuizStatus, Reason, Receipt, Slot, Standing, Tally, Verdict, Window};
-use operators::event::{Command, CommandOutcome, Refusal, Response};
+use operators::event::{Command, CommandOutcome, Decided, Refusal, Response};
 use operators::id::{ParticipantId, Position, SubmissionId, UnixMillis};
 use operators::policies::Fraction;
+use prost::Message;
 use rust_decimal::Decimal;
 
 use super::DecodeError;
@@ -262,6 +265,36 @@ pub fn receipt(message: proto::Receipt) -> Result<Receipt> {
             proto::receipt::Slot::Recent(place) => Slot::Recent(small(place, "slot")?),
         },
     })
+}
+
+/// Returns the hash of a command's content, whatever the version that it is conditional on: a publish tried again may
+/// name another.
+pub fn content_of(command: &Command) -> u64 {
+    let mut message = command_message(command);
+    if let Some(proto::command::Kind::Publish(publish)) = &mut message.kind {
+        publish.if_version = None;
+    }
+    let digest: [u8; 16] = Md5::digest(message.encode_to_vec()).into();
+    u64::from_be_bytes(*digest.first_chunk().expect("eight of sixteen bytes"))
+}
+
+/// Returns the messages of decisions.
+pub fn decided_messages(decided: &VecDeque<Decided>) -> Vec<proto::CommandOutcome> {
+    let message = |decided: &Decided| proto::CommandOutcome {
+        id: decided.id.to_string(),
+        content: decided.content,
+        outcome: Some(outcome_message(decided.outcome)),
+    };
+    decided.iter().map(message).collect()
+}
+
+/// Returns decisions from their messages.
+pub fn decided(messages: Vec<proto::CommandOutcome>) -> Result<VecDeque<Decided>> {
+    let decided = |message: proto::CommandOutcome| {
+        let (id, outcome) = (parse(&message.id, "id")?, outcome(message.outcome)?);
+        Ok(Decided { id, content: message.content, outcome })
+    };
+    messages.into_iter().map(decided).collect()
 }
 
 /// Returns the message of an outcome.

@@ -83,6 +83,9 @@ pub struct HostCommand {
     pub id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub command: ::core::option::Option<Command>,
+    /// hash of the command, to tell a repeat from another command under its id
+    #[prost(fixed64, tag = "3")]
+    pub content: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommandCopy {
@@ -295,6 +298,9 @@ pub struct QuizChanged {
     /// JSON; empty unless the command published one
     #[prost(bytes = "vec", tag = "4")]
     pub definition: ::prost::alloc::vec::Vec<u8>,
+    /// as in HostCommand
+    #[prost(fixed64, tag = "5")]
+    pub content: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outcome {
@@ -553,6 +559,9 @@ pub struct CommandOutcome {
     pub id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub outcome: ::core::option::Option<Outcome>,
+    /// as in HostCommand
+    #[prost(fixed64, tag = "3")]
+    pub content: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Participant {

@@ -5,7 +5,7 @@ use operators::effect::{
     Change, Effect, Overruled, Phase, QuizChanged, QuizStatus, Reason, Receipt, ScoreChanged, Slot, Standing,
     Tally, Verdict, Window,
 };
-use operators::event::{Answer, Command, CommandOutcome, Envelope, Event, Response, Scope};
+use operators::event::{Answer, Command, CommandOutcome, Decided, Envelope, Event, Response, Scope};
 use operators::id::{ParticipantId, Position, SubmissionId, UnixMillis};
 use operators::policies::Fraction;
 use proptest::collection::vec;
@@ -84,7 +84,11 @@ pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
     let event = prop_oneof![
         answer,
         (participant(), any::<String>()).prop_map(|(participant, name)| Event::Join { participant, name }),
-        (id(), command()).prop_map(|(id, command)| Event::Command { id, command }),
+        (id(), any::<u64>(), command()).prop_map(|(id, content, command)| Event::Command {
+            id,
+            content,
+            command
+        }),
         (any::<u64>(), millis(), command()).prop_map(|(number, at, command)| Event::Copy {
             number,
             at,
@@ -189,9 +193,12 @@ fn changed() -> impl Strategy<Value = Change> {
             windows,
         },
     );
-    (id(), outcome, status, of(definitions())).prop_map(|(id, outcome, status, definition)| {
-        Change::QuizChanged(Box::new(QuizChanged { id, outcome, status, definition }))
-    })
+    (id(), any::<u64>(), outcome, status, of(definitions())).prop_map(
+        |(id, content, outcome, status, definition)| {
+            let decided = Decided { id, content, outcome };
+            Change::QuizChanged(Box::new(QuizChanged { decided, status, definition }))
+        },
+    )
 }
 
 /// Returns any effect of any section.

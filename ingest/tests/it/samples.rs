@@ -7,7 +7,7 @@ use operators::effect::{
     Change, Effect, Overruled, Phase, QuizChanged, QuizStatus, Reason, Receipt, ScoreChanged, Slot, Standing,
     Tally, Verdict, Window,
 };
-use operators::event::{Answer, Command, CommandOutcome, Envelope, Event, Refusal, Response, Scope};
+use operators::event::{Answer, Command, CommandOutcome, Decided, Envelope, Event, Refusal, Response, Scope};
 use operators::id::{ParticipantId, Position, SubmissionId, UnixMillis};
 use operators::policies::Fraction;
 
@@ -38,7 +38,7 @@ fn answer(response: Response) -> Event {
 
 /// Returns every kind of event with a name.
 pub(crate) fn envelopes() -> Vec<(&'static str, Envelope)> {
-    let command = |command| Event::Command { id: "c-1".parse().unwrap(), command };
+    let command = |command| Event::Command { id: "c-1".parse().unwrap(), content: 0, command };
     let publish = |if_version| Command::Publish { definition: definition(SMALL), if_version };
     let copy = |number, command| Event::Copy { number, at: AT, command };
     let question = || "q1".parse().unwrap();
@@ -109,8 +109,7 @@ fn changed(outcome: CommandOutcome, phase: Phase, published: Option<Arc<Definiti
         windows: if draft { Vec::new() } else { vec![window(0, Some(AT.plus(9))), window(4_095, None)] },
     };
     Change::QuizChanged(Box::new(QuizChanged {
-        id: "c-1".parse().unwrap(),
-        outcome,
+        decided: Decided { id: "c-1".parse().unwrap(), content: 0, outcome },
         status,
         definition: published,
     }))

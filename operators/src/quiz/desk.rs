@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::Section;
 use crate::definition::Pace;
 use crate::effect::{Change, Output, Phase, QuizChanged, QuizStatus};
-use crate::event::{Command, CommandOutcome, Refusal, Stamp};
+use crate::event::{Command, CommandOutcome, Decided, Refusal, Stamp};
 use crate::id::{CommandId, QuestionId, UnixMillis};
 use crate::limits;
 
@@ -13,29 +13,28 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desk {
     /// The newest outcomes, oldest first, at most [`limits::COMMAND_OUTCOMES_MAX`].
-    pub outcomes: VecDeque<(CommandId, CommandOutcome)>,
+    pub decided: VecDeque<Decided>,
 }
 
 impl Desk {
     /// Returns the outcome of a command.
     pub fn outcome(&self, id: &CommandId) -> Option<CommandOutcome> {
-        self.outcomes.iter().rev().find(|(known, _)| known == id).map(|(_, outcome)| *outcome)
+        self.decided.iter().rev().find(|decided| decided.id == *id).map(|decided| decided.outcome)
     }
 
-    /// Remembers an outcome, forgetting the oldest when there are too many.
-    pub fn remember(&mut self, id: CommandId, outcome: CommandOutcome) {
-        if self.outcomes.len() >= limits::COMMAND_OUTCOMES_MAX {
-            self.outcomes.pop_front();
+    /// Remembers a decision, forgetting the oldest when there are too many.
+    pub fn remember(&mut self, decided: Decided) {
+        if self.decided.len() >= limits::COMMAND_OUTCOMES_MAX {
+            self.decided.pop_front();
         }
-        self.outcomes.push_back((id, outcome));
+        self.decided.push_back(decided);
     }
 }
 
 impl Section {
     pub(super) fn command(
         &mut self,
-        id: &CommandId,
-        command: &Command,
+        (id, content, command): (&CommandId, u64, &Command),
         stamp: Stamp,
         ordinal: &mut u32,
         outputs: &mut Vec<Output>,
@@ -56,12 +55,13 @@ impl Section {
             // may be sent again once it is there.
             return;
         }
-        self.desk.remember(id.clone(), outcome);
+        let decided = Decided { id: id.clone(), content, outcome };
+        self.desk.remember(decided.clone());
         self.touched.desk = true;
         let accepted = matches!(outcome, CommandOutcome::Accepted { .. });
         let published = accepted && matches!(command, Command::Publish { .. });
         let definition = published.then(|| self.definition.clone()).flatten();
-        let change = QuizChanged { id: id.clone(), outcome, status: self.status(), definition };
+        let change = QuizChanged { decided, status: self.status(), definition };
         outputs.push(self.effect(*ordinal, stamp, Change::QuizChanged(Box::new(change))));
         *ordinal += 1;
         if let CommandOutcome::Accepted { number, .. } = outcome {

@@ -205,7 +205,9 @@ impl Section {
         match event {
             Event::Answer(answer) => self.answer(answer, stamp, outputs),
             Event::Join { participant, name } => self.join(*participant, name, stamp, outputs),
-            Event::Command { id, command } => self.command(id, command, stamp, &mut ordinal, outputs),
+            Event::Command { id, content, command } => {
+                self.command((id, *content, command), stamp, &mut ordinal, outputs);
+            }
             Event::Copy { number, at, command } => self.copy(*number, *at, command, stamp, outputs),
             Event::Seal { scope } => self.seal(scope, stamp, outputs),
         }

@@ -10,7 +10,7 @@ use crate::definition::{Definition, RankingRule, TieBreak};
 use crate::effect::{
     Change, Effect, Overruled, QuizChanged, QuizStatus, Receipt, ScoreChanged, Standing, Tally,
 };
-use crate::event::{CommandOutcome, Scope};
+use crate::event::{CommandOutcome, Decided, Scope};
 use crate::id::{CommandId, ParticipantId, ParticipantMap, Position, QuizId};
 use crate::limits;
 
@@ -52,8 +52,8 @@ pub struct Board {
     pub status: QuizStatus,
     /// Decisions that some section has not reached yet, by number.
     pub pending: BTreeMap<u64, (QuizStatus, Option<Arc<Definition>>)>,
-    /// The newest outcomes of commands, oldest first.
-    pub outcomes: VecDeque<(CommandId, CommandOutcome)>,
+    /// The newest decisions on commands, oldest first.
+    pub decided: VecDeque<Decided>,
 }
 
 /// What the ranking has of one section.
@@ -167,14 +167,14 @@ impl Ranking {
     }
 
     /// Returns what became of a command, once every section has carried it out.
-    pub fn outcome(&self, id: &CommandId) -> Option<CommandOutcome> {
-        let (_, outcome) = self.board.outcomes.iter().rev().find(|(known, _)| known == id)?;
-        match outcome {
-            CommandOutcome::Accepted { number, .. } if *number > self.board.status.number => None,
-            CommandOutcome::Unchanged { version } if *version > self.board.status.version => None,
+    pub fn decided(&self, id: &CommandId) -> Option<&Decided> {
+        let decided = self.board.decided.iter().rev().find(|decided| decided.id == *id)?;
+        match decided.outcome {
+            CommandOutcome::Accepted { number, .. } if number > self.board.status.number => None,
+            CommandOutcome::Unchanged { version } if version > self.board.status.version => None,
             CommandOutcome::Accepted { .. }
             | CommandOutcome::Unchanged { .. }
-            | CommandOutcome::Refused(_) => Some(*outcome),
+            | CommandOutcome::Refused(_) => Some(decided),
         }
     }
 
@@ -295,11 +295,11 @@ impl Ranking {
 
     fn quiz_changed(&mut self, changed: &QuizChanged) {
         self.touched.board = true;
-        if self.board.outcomes.len() >= limits::COMMAND_OUTCOMES_MAX {
-            self.board.outcomes.pop_front();
+        if self.board.decided.len() >= limits::COMMAND_OUTCOMES_MAX {
+            self.board.decided.pop_front();
         }
-        self.board.outcomes.push_back((changed.id.clone(), changed.outcome));
-        if matches!(changed.outcome, CommandOutcome::Accepted { .. }) {
+        self.board.decided.push_back(changed.decided.clone());
+        if matches!(changed.decided.outcome, CommandOutcome::Accepted { .. }) {
             self.sections.entry(0).or_default().number = changed.status.number;
             let decision = (changed.status.clone(), changed.definition.clone());
             self.board.pending.insert(changed.status.number, decision);

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{Applied, Cursor, Ranking, Row};
 use crate::definition::Definition;
 use crate::effect::{Change, Effect, QuizChanged, QuizStatus, ScoreChanged, Standing, Tally};
-use crate::event::CommandOutcome;
+use crate::event::{CommandOutcome, Decided};
 use crate::id::{ParticipantId, Position, UnixMillis};
 
 /// Runs the script and compares what readers saw; the only place in these tests that calls the API.
@@ -132,8 +132,11 @@ impl World {
         self.numbers += 1;
         let (number, version) = (self.numbers, self.numbers);
         self.send(Change::QuizChanged(Box::new(QuizChanged {
-            id: format!("publish{number}").parse().unwrap(),
-            outcome: CommandOutcome::Accepted { number, version },
+            decided: Decided {
+                id: format!("publish{number}").parse().unwrap(),
+                content: number,
+                outcome: CommandOutcome::Accepted { number, version },
+            },
             status: QuizStatus { number, version, ..QuizStatus::default() },
             definition: Some(Arc::new(definition)),
         })));

@@ -125,7 +125,7 @@ proptest! {
         let mut outcomes = Vec::new();
         for effect in world.effects(0) {
             if let Change::QuizChanged(changed) = &effect.change {
-                outcomes.push((&changed.id, changed.outcome));
+                outcomes.push((&changed.decided.id, changed.decided.outcome));
             }
         }
         prop_assert_eq!(&outcomes, &model.outcomes);
@@ -145,7 +145,8 @@ proptest! {
                 operators::event::CommandOutcome::Unchanged { version } => *version <= ranking.board().status.version,
                 operators::event::CommandOutcome::Refused(_) => true,
             };
-            prop_assert_eq!(ranking.outcome(id), visible.then_some(*outcome));
+            let decided = ranking.decided(id).map(|decided| decided.outcome);
+            prop_assert_eq!(decided, visible.then_some(*outcome));
         }
     }
 

@@ -104,7 +104,7 @@ impl<'a> Model<'a> {
     fn decide(&mut self) {
         let mut known: Vec<&CommandId> = Vec::new();
         for (place, (event, stamp)) in self.logs[0].iter().enumerate() {
-            let Event::Command { id, command } = event else { continue };
+            let Event::Command { id, command, .. } = event else { continue };
             if known.contains(&id) {
                 continue;
             }

@@ -160,7 +160,7 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         3 => (who(), text()).prop_map(|(participant, name)| Event::Join { participant, name }),
         5 => (0..99u8, command()).prop_map(|(id, command)| {
-            Event::Command { id: format!("id{id}").parse().expect("an id"), command }
+            Event::Command { id: format!("id{id}").parse().expect("an id"), content: 7, command }
         }),
         4 => (prop_oneof![1..6u64, number()], number(), command())
             .prop_map(|(number, at, command)| Event::Copy { number, at: UnixMillis(at), command }),
@@ -182,7 +182,7 @@ fn read(ranking: &Ranking, cursor: Option<Cursor>, limit: usize) {
         ranking.percentile(who);
     }
     for id in 0..4 {
-        ranking.outcome(&format!("id{id}").parse().expect("an id"));
+        ranking.decided(&format!("id{id}").parse().expect("an id"));
     }
 }
 
@@ -267,12 +267,16 @@ fn sums_stay_at_the_end_of_their_range() {
     let id = |id: &str| id.parse().expect("an id");
     let first = Stamp { position: Position::default(), append_at: UnixMillis(0) };
     fold.apply(
-        &Event::Command { id: id("a"), command: Command::Publish { definition, if_version: None } },
+        &Event::Command {
+            id: id("a"),
+            content: 0,
+            command: Command::Publish { definition, if_version: None },
+        },
         first,
         &mut outputs,
     );
     fold.apply(&Event::Join { participant, name: "Ana".into() }, first, &mut outputs);
-    fold.apply(&Event::Command { id: id("b"), command: Command::Open }, first, &mut outputs);
+    fold.apply(&Event::Command { id: id("b"), content: 0, command: Command::Open }, first, &mut outputs);
     let mut header = fold.header().clone();
     header.awarded = Decimal::MAX;
     let mut participants = fold.participants().clone();

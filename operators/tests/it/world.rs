@@ -134,7 +134,11 @@ impl World {
         // Without its copies, whatever the plan says.
         self.append(
             0,
-            Event::Command { id: format!("over{}", self.offset).parse().expect("an id"), command: close },
+            Event::Command {
+                id: format!("over{}", self.offset).parse().expect("an id"),
+                content: 0,
+                command: close,
+            },
         );
         let behind = [
             Step::Wait { ms: 500 },
@@ -153,7 +157,7 @@ impl World {
     fn command(&mut self, plan: &Plan, id: u8, command: Command) {
         self.command += 1;
         let id = if id < 100 { format!("id{id}") } else { format!("new{}", self.command) };
-        self.append(0, Event::Command { id: id.parse().expect("an id"), command });
+        self.append(0, Event::Command { id: id.parse().expect("an id"), content: 0, command });
         if !plan.lag {
             self.all_copies(false);
         }

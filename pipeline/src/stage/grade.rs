@@ -1,6 +1,6 @@
 //! The grade stage: sections of quizzes over `submissions`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ingest::codec::{self, DecodeError, part};
 use ingest::log::{Record, Stream};
@@ -217,23 +217,10 @@ fn header(message: proto::SectionHeader) -> Result<Header, DecodeError> {
 }
 
 fn desk_message(state: &Section) -> proto::Desk {
-    let outcomes = state.desk().outcomes.iter();
     proto::Desk {
         definition: state.definition().map(|d| part::definition_bytes(d)).unwrap_or_default(),
-        outcomes: outcomes
-            .map(|(id, outcome)| proto::CommandOutcome {
-                id: id.to_string(),
-                outcome: Some(part::outcome_message(*outcome)),
-            })
-            .collect(),
+        outcomes: part::decided_messages(&state.desk().decided),
     }
-}
-
-/// Returns remembered outcomes of commands from their messages.
-pub(super) fn outcomes(
-    messages: Vec<proto::CommandOutcome>,
-) -> Result<VecDeque<(operators::id::CommandId, operators::event::CommandOutcome)>, DecodeError> {
-    messages.into_iter().map(|m| Ok((part::parse(&m.id, "id")?, part::outcome(m.outcome)?))).collect()
 }
 
 fn counted_message(counted: &Counted, place: u32, standbys: &[Standby]) -> proto::Counted {
@@ -305,7 +292,7 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
             DESK => {
                 let message = proto::Desk::decode(&*value).map_err(decode)?;
                 definition = part::optional_definition(&message.definition)?;
-                desk.outcomes = outcomes(message.outcomes)?;
+                desk.decided = part::decided(message.outcomes)?;
             }
             TALLY => {
                 let question = key::number(rest).ok_or_else(|| malformed("question of a tally"))?;

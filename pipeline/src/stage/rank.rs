@@ -13,7 +13,7 @@ use operators::rank::{Board, Header, Mark, Member, Ranking};
 use prost::Message;
 use rust_decimal::Decimal;
 
-use super::{Operator, grade, key};
+use super::{Operator, key};
 use crate::store::{Row, Stage};
 
 /// Hears what a rank stage made visible.
@@ -253,14 +253,7 @@ fn board_message(board: &Board) -> proto::Board {
                 definition: published.as_ref().map(definition).unwrap_or_default(),
             })
             .collect(),
-        outcomes: board
-            .outcomes
-            .iter()
-            .map(|(id, outcome)| proto::CommandOutcome {
-                id: id.to_string(),
-                outcome: Some(part::outcome_message(*outcome)),
-            })
-            .collect(),
+        outcomes: part::decided_messages(&board.decided),
     }
 }
 
@@ -274,7 +267,7 @@ fn board(message: proto::Board) -> Result<Board, DecodeError> {
         definition: part::optional_definition(&message.definition)?,
         status: part::status(message.status)?,
         pending,
-        outcomes: grade::outcomes(message.outcomes)?,
+        decided: part::decided(message.outcomes)?,
     })
 }
 

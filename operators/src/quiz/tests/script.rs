@@ -120,7 +120,7 @@ impl World {
     fn command(&mut self, id: Option<String>, command: Command) -> String {
         self.commands += 1;
         let id = id.unwrap_or_else(|| format!("command{}", self.commands)).parse().unwrap();
-        self.append(0, &Event::Command { id, command })
+        self.append(0, &Event::Command { id, content: 0, command })
     }
 
     fn answer(
@@ -219,7 +219,7 @@ impl World {
                 )
             }
             Change::Joined { participant, name } => format!("{} is {name}", name_of(*participant)),
-            Change::QuizChanged(changed) => say_outcome(&changed.outcome),
+            Change::QuizChanged(changed) => say_outcome(&changed.decided.outcome),
             Change::Reached { number } => format!("reached {number}"),
             Change::Sealed { scope: Scope::Quiz } => "sealed quiz".into(),
             Change::Sealed { scope: Scope::Question(id) } => format!("sealed {id}"),
@@ -282,8 +282,8 @@ impl World {
             }
             ["outcome", id] => self
                 .ranking
-                .outcome(&id.parse().unwrap())
-                .map_or("unknown yet".into(), |outcome| say_outcome(&outcome)),
+                .decided(&id.parse().unwrap())
+                .map_or("unknown yet".into(), |decided| say_outcome(&decided.outcome)),
             ["sealed", index] => self.ranking.is_sealed(index.parse().unwrap()).to_string(),
             ["unsealed"] => {
                 let what = |scope: &Scope| match scope {

@@ -28,7 +28,7 @@ fn publish(characters: usize) -> Envelope {
     Envelope {
         quiz: "q".parse().unwrap(),
         section: 0,
-        event: Event::Command { id: "c".parse().unwrap(), command },
+        event: Event::Command { id: "c".parse().unwrap(), content: 0, command },
     }
 }
 

@@ -289,7 +289,7 @@ impl World {
             }
             Act::Command { id, command: c } => {
                 let id = format!("c{id}").parse().unwrap();
-                self.event(u16::from(c == 77), Event::Command { id, command: command(c) });
+                self.event(u16::from(c == 77), Event::Command { id, content: 0, command: command(c) });
             }
             Act::Deliver { swapped } => {
                 if swapped && self.copies.len() > 1 {
@@ -325,7 +325,7 @@ impl World {
 
     fn command(&mut self, command: Command) {
         let id = format!("round-{}", self.offsets[0]).parse().unwrap();
-        self.event(0, Event::Command { id, command });
+        self.event(0, Event::Command { id, content: 0, command });
     }
 
     /// Participants 1, 3 and 5 are of section 1, which hears of the close after their answers.
@@ -373,8 +373,8 @@ proptest! {
     fn i16_replay_from_rows_equals_replay_from_empty(acts in acts()) {
         let mut world = World::new();
         // Most quizzes begin like this.
-        world.event(0, Event::Command { id: "p".parse().unwrap(), command: command(acts.len() as u8 & 0b1_1000) });
-        world.event(0, Event::Command { id: "o".parse().unwrap(), command: Command::Open });
+        world.event(0, Event::Command { id: "p".parse().unwrap(), content: 0, command: command(acts.len() as u8 & 0b1_1000) });
+        world.event(0, Event::Command { id: "o".parse().unwrap(), content: 0, command: Command::Open });
         for act in &acts {
             world.act(act);
         }

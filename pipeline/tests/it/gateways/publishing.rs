@@ -190,6 +190,41 @@ async fn a_command_repeated_through_the_other_gateway_has_one_number() {
     assert_eq!(number, first["number"].as_u64().unwrap() + 1, "the repeats took no number");
 }
 
+/// Whether the gateway has seen the first one or only the log has it: nobody is told of something that was not done.
+#[tokio::test]
+async fn a_command_id_used_for_something_else_is_refused() {
+    let (mut house, a, b) = house().await;
+    let host = house.host();
+    let other = {
+        let mut other = capitals(1);
+        other["title"] = json!("Other");
+        other
+    };
+    let publish = |door: &Door, body: &Value| {
+        door.put("/v1/quizzes/geo", body).token(&host).header("idempotency-key", "first").send()
+    };
+    assert_eq!(house.during(publish(&a, &capitals(1))).await.ok(201)["version"], 1);
+    house.b_follows = true;
+    house.during(publish(&b, &other)).await.refused(422, "submission_reused");
+    house.during(publish(&a, &other)).await.refused(422, "submission_reused");
+    assert_eq!(a.get("/v1/quizzes/geo").send().await.ok(200)["version"], 1);
+    // The same content is the same command, whatever version it asks for.
+    let again = a.put("/v1/quizzes/geo", &capitals(1)).token(&host).header("idempotency-key", "first");
+    house.during(again.header("if-match", "\"1\"").send()).await.ok(201);
+
+    let command = |door: &Door, body: Value| door.post("/v1/quizzes/geo/commands", &body).token(&host).send();
+    house.during(command(&a, json!({"type": "open", "id": "c"}))).await.ok(202);
+    for other in
+        [json!({"type": "close", "id": "c"}), json!({"type": "open_question", "question": "q1", "id": "c"})]
+    {
+        house.during(command(&b, other)).await.refused(422, "submission_reused");
+    }
+    house.during(command(&a, json!({"type": "open_question", "question": "q1", "id": "q"}))).await.ok(202);
+    let another = json!({"type": "open_question", "question": "q2", "id": "q"});
+    house.during(command(&a, another)).await.refused(422, "submission_reused");
+    assert_eq!(a.get("/v1/quizzes/geo").send().await.ok(200)["phase"], "open");
+}
+
 #[tokio::test]
 async fn a_command_is_answered_when_every_section_has_it_and_readers_see_it() {
     let (mut house, a, _) = house().await;

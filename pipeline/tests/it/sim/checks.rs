@@ -418,7 +418,10 @@ fn is_it(judged: &Judged, acked: &Acked) -> bool {
     same && place.is_none_or(|place| place == (judged.partition, judged.stamp))
 }
 
-fn overruled((_, effect): &(Position, Effect)) -> Option<((u16, u64, u32), (ParticipantId, u16))> {
+/// Section, revision and ordinal of an effect.
+type Identity = (u16, u64, u32);
+
+fn overruled((_, effect): &(Position, Effect)) -> Option<(Identity, (ParticipantId, u16))> {
     if let Change::Overruled(overruled) = &effect.change {
         let identity = (effect.section, effect.revision, effect.ordinal);
         Some((identity, (overruled.participant, overruled.question)))

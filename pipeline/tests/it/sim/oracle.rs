@@ -146,7 +146,7 @@ impl Truth {
         let mut counts = Vec::new();
         for (_, stamp, event) in &self.records[0] {
             counts.push(self.commands.len());
-            let Event::Command { id, command } = event else { continue };
+            let Event::Command { id, command, .. } = event else { continue };
             if known.contains(id) {
                 continue;
             }

@@ -120,7 +120,7 @@ impl Host {
                 world.outage();
             }
         }
-        let event = Event::Command { id: id.clone(), command: command.clone() };
+        let event = Event::Command { id: id.clone(), content: 0, command: command.clone() };
         while person.gateway().append(&person.quiz.id, 0, event.clone()).await.is_none() {
             person.rest(10, 200).await;
         }
