@@ -60,7 +60,6 @@ impl Section {
         if let Some(taken) = taken.filter(|taken| !taken.late || verdict != Verdict::Counted) {
             let overtaken = verdict == Verdict::Counted && at < taken.at;
             let standby = overtaken.then(|| Standby {
-                question: index,
                 submission: answer.submission,
                 response: answer.response.clone(),
                 at,

@@ -36,8 +36,13 @@ pub struct Section {
     desk: Desk,
     tallies: BTreeMap<u16, Tally>,
     participants: ParticipantMap<Participant>,
+    standbys: Standbys,
     touched: Touched,
 }
+
+/// Answers that count if the one before them is overruled, by participant and question, each received before those
+/// ahead of it. Few ever are, so participants hold no place for them.
+pub type Standbys = BTreeMap<(ParticipantId, u16), Vec<Standby>>;
 
 /// The small part of a section's state, which changes with every record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,16 +89,12 @@ pub struct Participant {
     pub unscored: u32,
     /// Counted answers in the order of their arrival, at most one per question.
     pub answers: Vec<Counted>,
-    /// Answers that count if the one before them is overruled, by question, each received before those ahead of it.
-    pub standbys: Vec<Standby>,
 }
 
 /// A valid answer behind a counted one that it was received before: a retry overtook it. Should the counted one turn
 /// out to be late, this one may have been in time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standby {
-    /// Index of the question.
-    pub question: u16,
     /// The submission.
     pub submission: SubmissionId,
     /// What was handed in.
@@ -147,6 +148,7 @@ impl Section {
             desk: Desk::default(),
             tallies: BTreeMap::new(),
             participants: ParticipantMap::default(),
+            standbys: Standbys::new(),
             touched: Touched::default(),
         }
     }
@@ -161,7 +163,13 @@ impl Section {
         tallies: BTreeMap<u16, Tally>,
         participants: ParticipantMap<Participant>,
     ) -> Self {
-        Self { quiz, section, header, definition, desk, tallies, participants, touched: Touched::default() }
+        Self { header, definition, desk, tallies, participants, ..Self::new(quiz, section) }
+    }
+
+    /// Returns the state with these standbys, as part of [`Section::restore`].
+    #[must_use]
+    pub fn with_standbys(self, standbys: Standbys) -> Self {
+        Self { standbys, ..self }
     }
 
     /// Returns the quiz.
@@ -191,6 +199,10 @@ impl Section {
     /// Returns the participants in the order of joining.
     pub fn participants(&self) -> &ParticipantMap<Participant> {
         &self.participants
+    }
+    /// Returns the answers that count if a participant's answer to a question is overruled.
+    pub fn standbys(&self, participant: ParticipantId, question: u16) -> &[Standby] {
+        self.standbys.get(&(participant, question)).map_or(&[], Vec::as_slice)
     }
     /// Returns what changed since the last call.
     pub fn take_touched(&mut self) -> Touched {
@@ -269,7 +281,7 @@ impl Section {
             self.count(answer.participant, counted, &mut receipt);
         }
         if let Some(standby) = standby {
-            self.stand_by(answer.participant, standby);
+            self.stand_by((answer.participant, question.unwrap_or_default()), standby);
         }
         let mut standing = None;
         if let Some((index, _, participant)) = self.participants.get_full_mut(&answer.participant) {

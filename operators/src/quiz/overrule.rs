@@ -15,32 +15,28 @@ use crate::limits;
 impl Section {
     /// Keeps an answer for the case that the counted one is overruled. Of those received no earlier than one that is
     /// kept already none would ever be taken.
-    pub(super) fn stand_by(&mut self, id: ParticipantId, standby: Standby) {
-        let Some((index, _, participant)) = self.participants.get_full_mut(&id) else { return };
-        let Some(place) = participant.answers.iter().position(|a| a.question == standby.question) else {
-            return;
-        };
-        let from = participant.standbys.partition_point(|kept| kept.question < standby.question);
-        let to = participant.standbys.partition_point(|kept| kept.question <= standby.question);
-        let kept = &participant.standbys[from..to];
+    pub(super) fn stand_by(&mut self, key: (ParticipantId, u16), standby: Standby) {
+        let kept = self.standbys.entry(key).or_default();
         if kept.len() < limits::STANDBYS_MAX && kept.last().is_none_or(|last| standby.at < last.at) {
-            participant.standbys.insert(to, standby);
-            self.touched.answers.push((index as u32, place as u32));
+            kept.push(standby);
+            self.touch(key);
         }
+    }
+
+    /// Marks the counted answer of a participant to a question.
+    fn touch(&mut self, (id, question): (ParticipantId, u16)) {
+        let Some((index, _, participant)) = self.participants.get_full(&id) else { return };
+        let place = participant.answers.iter().position(|answer| answer.question == question);
+        self.touched.answers.extend(place.map(|place| (index as u32, place as u32)));
     }
 
     /// Forgets the standbys of a question that takes no more answers; `None`: of all.
     pub(super) fn dismiss(&mut self, question: Option<u16>) {
-        for (index, participant) in self.participants.values_mut().enumerate() {
-            let answers = &participant.answers;
-            participant.standbys.retain(|standby| {
-                let keep = question.is_some_and(|question| standby.question != question);
-                if !keep {
-                    let place = answers.iter().position(|answer| answer.question == standby.question);
-                    self.touched.answers.extend(place.map(|place| (index as u32, place as u32)));
-                }
-                keep
-            });
+        let dismissed = |key: &(ParticipantId, u16)| question.is_none_or(|question| question == key.1);
+        let keys: Vec<_> = self.standbys.keys().copied().filter(dismissed).collect();
+        for key in keys {
+            self.standbys.remove(&key);
+            self.touch(key);
         }
     }
 
@@ -84,14 +80,15 @@ impl Section {
 
     /// Counts the first standby that was in time in the place of an overruled answer; returns its receipt.
     fn reinstate(&mut self, index: usize, place: usize, closes_at: UnixMillis) -> Option<Receipt> {
-        let participant = &mut self.participants[index];
-        let question = participant.answers[place].question;
-        let of_question = |standby: &Standby| standby.question == question;
-        let first = participant.standbys.iter().position(|s| of_question(s) && s.at <= closes_at)?;
-        let Standby { submission, response, at, received_at, position, .. } =
-            participant.standbys.remove(first);
+        let question = self.participants[index].answers[place].question;
+        let key = (*self.participants.get_index(index)?.0, question);
+        let kept = self.standbys.get_mut(&key)?;
+        let first = kept.iter().position(|standby| standby.at <= closes_at)?;
         // Those ahead of it were received after the close.
-        participant.standbys.retain(|standby| !of_question(standby) || standby.at < at);
+        let Standby { submission, response, at, received_at, position } = kept.drain(..=first).next_back()?;
+        if kept.is_empty() {
+            self.standbys.remove(&key);
+        }
         let asked = self.definition.as_ref()?.questions.get(usize::from(question))?;
         let id = asked.id.clone();
         let counted = Counted { submission, picked: asked.pick(&response).ok()?, at, question, late: false };

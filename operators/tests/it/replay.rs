@@ -7,7 +7,7 @@ use operators::definition::Definition;
 use operators::effect::{Change, Effect, Output, Receipt, Slot, Tally};
 use operators::event::Command;
 use operators::id::{ParticipantId, ParticipantMap};
-use operators::quiz::{Counted, Desk, Participant, Section, Standby};
+use operators::quiz::{Counted, Desk, Participant, Section, Standby, Standbys};
 use operators::rank::{self, Applied, Board, Mark, Member, Ranking};
 use proptest::prelude::*;
 
@@ -44,14 +44,13 @@ impl Rows {
         for index in touched.participants {
             let (id, participant) = member(index);
             let (standing, unscored) = (participant.standing, participant.unscored);
-            self.participants
-                .insert(index, (*id, Participant { standing, unscored, ..Participant::default() }));
+            self.participants.insert(index, (*id, Participant { standing, unscored, answers: Vec::new() }));
         }
         for (index, place) in touched.answers {
-            let participant = member(index).1;
+            let (id, participant) = member(index);
             let counted = participant.answers[place as usize].clone();
-            let standbys = participant.standbys.iter().filter(|standby| standby.question == counted.question);
-            self.answers.insert((index, place), (counted.clone(), standbys.cloned().collect()));
+            let standbys = section.standbys(*id, counted.question).to_vec();
+            self.answers.insert((index, place), (counted, standbys));
         }
     }
 
@@ -61,15 +60,16 @@ impl Rows {
             assert_eq!(place as u32, *index, "no row of a participant is missing");
             participants.insert(*id, participant.clone());
         }
+        let mut all = Standbys::new();
         for ((index, place), (counted, standbys)) in &self.answers {
             let (_, participant) =
                 participants.get_index_mut(*index as usize).expect("the participant has a row");
             assert_eq!(participant.answers.len() as u32, *place, "no row of an answer is missing");
             participant.answers.push(counted.clone());
-            participant.standbys.extend(standbys.iter().cloned());
-        }
-        for participant in participants.values_mut() {
-            participant.standbys.sort_by_key(|standby| standby.question);
+            let (id, _) = participants.get_index(*index as usize).expect("the participant has a row");
+            if !standbys.is_empty() {
+                all.insert((*id, counted.question), standbys.clone());
+            }
         }
         let (header, desk) = (self.header.clone(), self.desk.clone());
         Section::restore(
@@ -81,6 +81,7 @@ impl Rows {
             self.tallies.clone(),
             participants,
         )
+        .with_standbys(all)
     }
 }
 

@@ -11,7 +11,7 @@ use operators::effect::Output;
 use operators::event::{Envelope, Event, Stamp};
 use operators::id::{ParticipantMap, QuizId, UnixMillis};
 use operators::limits::DELAY_MS_MAX;
-use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow, Standby};
+use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow, Standby, Standbys};
 use prost::Message;
 
 use super::{Operator, key};
@@ -127,7 +127,7 @@ impl Operator for Grade {
             let parts: [&[u8]; 2] = [&id.0.to_be_bytes(), &counted.question.to_be_bytes()];
             rows.push((
                 key::join(&prefix, ANSWER, &parts),
-                Some(counted_message(counted, place, &participant.standbys).encode_to_vec()),
+                Some(counted_message(counted, place, state.standbys(*id, counted.question)).encode_to_vec()),
             ));
         }
     }
@@ -225,7 +225,6 @@ fn desk_message(state: &Section) -> proto::Desk {
 
 fn counted_message(counted: &Counted, place: u32, standbys: &[Standby]) -> proto::Counted {
     use proto::counted::Picked as Wire;
-    let standbys = standbys.iter().filter(|standby| standby.question == counted.question);
     proto::Counted {
         submission: counted.submission.0.to_be_bytes().to_vec(),
         picked: Some(match &counted.picked {
@@ -237,6 +236,7 @@ fn counted_message(counted: &Counted, place: u32, standbys: &[Standby]) -> proto
         place,
         late: counted.late,
         standbys: standbys
+            .iter()
             .map(|standby| proto::Standby {
                 submission: standby.submission.0.to_be_bytes().to_vec(),
                 response: Some(part::response_message(&standby.response)),
@@ -248,9 +248,8 @@ fn counted_message(counted: &Counted, place: u32, standbys: &[Standby]) -> proto
     }
 }
 
-fn standby(message: proto::Standby, question: u16) -> Result<Standby, DecodeError> {
+fn standby(message: proto::Standby) -> Result<Standby, DecodeError> {
     Ok(Standby {
-        question,
         submission: part::submission(&message.submission)?,
         response: part::response(message.response)?,
         at: UnixMillis(message.at),
@@ -284,6 +283,7 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
     let mut participants: ParticipantMap<Participant> = ParticipantMap::default();
     // Participants come before answers in key order, and each one's answers are put back into their places.
     let mut answers: Vec<(usize, u32, Counted)> = Vec::new();
+    let mut standbys = Standbys::new();
     for (key, value) in rows {
         let (&kind, rest) =
             key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
@@ -303,7 +303,7 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
                 let message = proto::Participant::decode(&*value).map_err(decode)?;
                 let standing = part::standing(&part::need(message.standing, "standing")?)?;
                 let unscored = message.unscored;
-                participants.insert(id, Participant { standing, unscored, ..Participant::default() });
+                participants.insert(id, Participant { standing, unscored, answers: Vec::new() });
             }
             ANSWER => {
                 let (id, rest) =
@@ -313,8 +313,10 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
                     .get_index_of(&id)
                     .ok_or_else(|| malformed("an answer without participant"))?;
                 let mut message = proto::Counted::decode(&*value).map_err(decode)?;
-                for message in std::mem::take(&mut message.standbys) {
-                    participants[index].standbys.push(standby(message, question)?);
+                let kept = std::mem::take(&mut message.standbys).into_iter().map(standby);
+                let kept = kept.collect::<Result<Vec<_>, _>>()?;
+                if !kept.is_empty() {
+                    standbys.insert((id, question), kept);
                 }
                 let (place, counted) = counted(message, question)?;
                 answers.push((index, place, counted));
@@ -327,5 +329,7 @@ fn restore((quiz, section): &SectionKey, prefix: usize, rows: Vec<Row>) -> Resul
         let (_, participant) = participants.get_index_mut(index).ok_or_else(|| malformed("answer"))?;
         participant.answers.push(counted);
     }
-    Ok(Section::restore(quiz.clone(), *section, state_header, definition, desk, tallies, participants))
+    let state =
+        Section::restore(quiz.clone(), *section, state_header, definition, desk, tallies, participants);
+    Ok(state.with_standbys(standbys))
 }
