@@ -1,7 +1,6 @@
 //! JSON at the door: reading bodies with exact complaints, and the small values that answers are written with.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,11 +8,10 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ingest::partition::PartitionId;
+use operators::definition::Object;
 use operators::id::{Position, UnixMillis};
 use rust_decimal::Decimal;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment};
 
 use crate::error::{Code, Error, Result};
@@ -72,25 +70,6 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     })?;
     reader.end().map_err(|error| refuse(&error))?;
     Ok(value)
-}
-
-/// A struct written as a JSON object. Serde would take an array of its fields' values too.
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = Object<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(Fields(PhantomData))
-    }
 }
 
 /// Turns what serde complains about into a refusal.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use operators::effect::Effect;
-use operators::event::{Envelope, Event};
+use operators::event::{Command, Envelope, Event};
 use operators::id::Position;
 use prost::Message;
 
@@ -32,6 +32,9 @@ pub struct TooLarge {
 /// a copied command, a position and a status to an effect, a judgement and a standing to a receipt.
 const ADDED_BYTES_MAX: usize = 4 << 10;
 
+/// Bytes of all copies of one definition, a section each: they are written at once, and commits wait behind them.
+const COPIES_BYTES_MAX: usize = 16 << 20;
+
 /// A record cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -57,7 +60,11 @@ impl DecodeError {
 /// # Errors
 /// [`TooLarge`]: refuse the request that wanted it.
 pub fn encode_envelope(envelope: &Envelope) -> Result<Bytes, TooLarge> {
-    let max = match envelope.event {
+    let max = match &envelope.event {
+        Event::Command { command: Command::Publish { definition, .. }, .. } => {
+            let copies = usize::from(definition.source().sections);
+            (RECORD_BYTES_MAX - ADDED_BYTES_MAX).min(COPIES_BYTES_MAX / copies.max(1))
+        }
         Event::Answer(_) | Event::Join { .. } | Event::Command { .. } => RECORD_BYTES_MAX - ADDED_BYTES_MAX,
         Event::Copy { .. } | Event::Seal { .. } => RECORD_BYTES_MAX,
     };

@@ -11,8 +11,10 @@ use crate::limits;
 use crate::policies::{Award, Grading};
 
 mod check;
+mod read;
 mod text;
 
+pub use read::{Object, exact};
 pub use text::normalise;
 
 /// A checked quiz definition. [`Definition::source`] gives back the JSON form that it was read from.
@@ -49,9 +51,10 @@ pub struct Source {
     #[serde(default = "one")]
     pub sections: u16,
     /// How participants are ranked.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::object")]
     pub ranking: RankingRule,
     /// The questions, 1 to [`limits::QUESTIONS_MAX`].
+    #[serde(deserialize_with = "read::objects")]
     pub questions: Vec<QuestionSource>,
 }
 
@@ -81,12 +84,13 @@ pub struct QuestionSource {
     /// The question as asked.
     pub text: String,
     /// Choices, for the kinds that have them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "read::objects")]
     pub choices: Vec<Choice>,
     /// What is right.
+    #[serde(deserialize_with = "read::object")]
     pub key: KeySource,
     /// Full points, 0 to [`limits::POINTS_MAX`] with at most [`limits::POINTS_SCALE_MAX`] decimals.
-    #[serde(default = "thousand")]
+    #[serde(default = "thousand", deserialize_with = "read::decimal")]
     pub points: Decimal,
     /// Milliseconds from opening to closing; without it the host closes the question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,16 +142,16 @@ pub struct KeySource {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<ChoiceId>>,
     /// `numeric`: the right value, with `tolerance`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "read::optional_decimal")]
     pub value: Option<Decimal>,
     /// `numeric`: largest accepted distance from `value`, 0 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "read::optional_decimal")]
     pub tolerance: Option<Decimal>,
     /// `numeric`: smallest accepted value of a range, instead of `value`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "read::optional_decimal")]
     pub min: Option<Decimal>,
     /// `numeric`: largest accepted value of a range.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "read::optional_decimal")]
     pub max: Option<Decimal>,
     /// `short_text`: the accepted forms.
     #[serde(skip_serializing_if = "Option::is_none")]

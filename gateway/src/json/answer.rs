@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use operators::definition::{Object, exact};
 use operators::event::Response;
 use operators::id::SubmissionId;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Object, parse};
+use super::parse;
 use crate::error::{Code, Error, Result};
 
 /// Characters of an `Idempotency-Key`.
@@ -103,9 +104,7 @@ fn without_nul(text: String, pointer: &'static str) -> Result<String> {
 
 /// Returns the number that a text writes, exactly: digits with at most one point and one sign.
 fn decimal(text: &str) -> Result<Decimal> {
-    let legal = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+');
-    let number = text.bytes().all(legal).then(|| Decimal::from_str_exact(text).ok()).flatten();
-    number.ok_or_else(|| {
+    exact(text).ok_or_else(|| {
         let detail = "must be a decimal number of at most 28 digits, such as \"3.14\"";
         Error::new(Code::InvalidBody, detail).at("/answer/value")
     })

@@ -386,7 +386,7 @@ pub struct BooksState<'a> {
     /// By question.
     #[schema(value_type = Object)]
     questions: BTreeMap<&'a str, TallyState>,
-    /// Answers to questions that the quiz does not have.
+    /// Answers to questions that the quiz does not have, or did not have for certain: those before it opened.
     unknown_questions: TallyState,
 }
 

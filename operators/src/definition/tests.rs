@@ -1,5 +1,7 @@
 //! Definitions that must be taken and refused, each with the place of the fault.
 
+use serde_json::{Value, json};
+
 use super::*;
 
 fn parse(json: &str) -> Result<Definition, Vec<Problem>> {
@@ -112,4 +114,37 @@ fn an_answer_of_another_shape_does_not_fit() {
     assert_eq!(q.pick(&Response::Choices(vec!["z".into()])), Err(Misfit::UnknownChoice));
     assert_eq!(q.pick(&Response::Choices(vec!["a".into(), "a".into()])), Err(Misfit::RepeatedChoice));
     assert_eq!(q.pick(&Response::Choices(vec!["b".into(), "a".into()])), Ok(Picked::Choices(3)));
+}
+
+/// Serde would read a struct from an array of its values, and a decimal with more digits than it holds.
+#[test]
+fn an_object_is_no_array_and_a_number_keeps_every_digit() {
+    let question = |key: Value, points: Value| {
+        json!({"title": "T", "questions": [
+            {"id": "q", "kind": "numeric", "text": "?", "key": key, "points": points}]})
+    };
+    let read = |source: Value| serde_json::from_value::<Source>(source).map_err(|error| error.to_string());
+    let exact = read(question(json!({"value": "-3.140", "tolerance": "0.000000000001"}), json!("1000.50")));
+    let exact = exact.unwrap();
+    assert_eq!(exact.questions[0].key.value.unwrap().to_string(), "-3.140");
+    assert_eq!(exact.questions[0].points.to_string(), "1000.50");
+    let key = || json!({"value": "1"});
+    for (source, says) in [
+        (question(json!(["b"]), json!("1")), "an object"),
+        (question(key(), json!("1000.00000000000000000000000000000001")), "at most 28 digits"),
+        (question(json!({"value": "0.12345678901234567890123456789"}), json!("1")), "at most 28 digits"),
+        (question(json!({"value": "1", "tolerance": "1e-3"}), json!("1")), "1e-3"),
+        (question(json!({"min": "٣"}), json!("1")), "at most 28 digits"),
+        (question(key(), json!(1.5)), "in quotes"),
+        (json!({"title": "T", "ranking": ["standard", []], "questions": []}), "an object"),
+        (json!({"title": "T", "questions": [["q", "numeric", "?"]]}), "an object"),
+        (
+            json!({"title": "T", "questions": [{"id": "q", "kind": "single_choice", "text": "?",
+                "key": {"choice": "a"}, "choices": [["a", "A"], ["b", "B"]]}]}),
+            "an object",
+        ),
+    ] {
+        let error = read(source).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
 }

@@ -252,6 +252,8 @@ impl Section {
 
     fn answer(&mut self, answer: &Answer, stamp: Stamp, outputs: &mut Vec<Output>) {
         let Judgement { verdict, question, counted, standby, resent } = self.judge(answer, stamp);
+        // In a draft the questions may still be others: what is handed in belongs to none of them yet.
+        let question = question.filter(|_| self.header.phase != Phase::Draft);
         let tally = match question {
             Some(index) => {
                 self.touched.questions.push(index);
@@ -370,21 +372,23 @@ impl Section {
     }
 
     fn seal(&mut self, scope: &Scope, stamp: Stamp, outputs: &mut Vec<Output>) {
-        let (question, fresh) = match scope {
+        let fresh = match scope {
             Scope::Quiz => {
                 let due = self.header.closed_at.is_some_and(|at| at <= stamp.append_at);
-                (None, due && !std::mem::replace(&mut self.header.sealed, true))
+                due && !std::mem::replace(&mut self.header.sealed, true)
             }
             Scope::Question(id) => {
                 let Some(index) = self.definition.as_ref().and_then(|d| d.index_of(id)) else { return };
                 let found = self.header.windows.iter_mut().find(|w| w.window.question == index);
                 let Some(window) = found else { return };
                 let due = window.window.closes_at.is_some_and(|at| at <= stamp.append_at);
-                (Some(index), due && !std::mem::replace(&mut window.sealed, true))
+                due && !std::mem::replace(&mut window.sealed, true)
             }
         };
         if fresh {
-            self.dismiss(question);
+            if *scope == Scope::Quiz {
+                self.dismiss();
+            }
             outputs.push(self.effect(0, stamp, Change::Sealed { scope: scope.clone() }));
         }
     }

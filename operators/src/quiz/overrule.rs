@@ -30,12 +30,10 @@ impl Section {
         self.touched.answers.extend(place.map(|place| (index as u32, place as u32)));
     }
 
-    /// Forgets the standbys of a question that takes no more answers; `None`: of all.
-    pub(super) fn dismiss(&mut self, question: Option<u16>) {
-        let dismissed = |key: &(ParticipantId, u16)| question.is_none_or(|question| question == key.1);
-        let keys: Vec<_> = self.standbys.keys().copied().filter(dismissed).collect();
-        for key in keys {
-            self.standbys.remove(&key);
+    /// Forgets all standbys, once the whole section is sealed and no close is on its way any more. A question's own Seal
+    /// is not enough: an earlier close of it by the host may still arrive behind the one by its time limit.
+    pub(super) fn dismiss(&mut self) {
+        for key in std::mem::take(&mut self.standbys).into_keys() {
             self.touch(key);
         }
     }

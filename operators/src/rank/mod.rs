@@ -98,6 +98,8 @@ pub struct Touched {
     pub marks: BTreeSet<u16>,
     /// Members, by index, that are new or changed.
     pub members: Vec<u32>,
+    /// Some of them are new.
+    pub joined: bool,
     /// Receipts, which readers keep and the ranking does not.
     pub receipts: Vec<(ParticipantId, Receipt)>,
     /// Counted answers, by question, whose receipts are late from here on.
@@ -289,6 +291,7 @@ impl Ranking {
         let (index, _) = self.members.insert_full(participant, Member { name: name.into(), standing });
         let rule = self.board.definition.as_ref().map(|d| &d.source().ranking);
         self.order.insert(key(rule, &standing), index as u32);
+        self.touched.joined = true;
         self.header.revision += 1;
         self.touched.members.push(index as u32);
     }

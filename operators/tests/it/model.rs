@@ -227,8 +227,11 @@ impl<'a> Model<'a> {
         };
         let Some(source) = source(&commands) else { return ruling };
         ruling.told = true;
+        let opened = commands.iter().any(|(_, command)| matches!(command, Command::Open));
         ruling.question = source.questions.iter().position(|q| q.id == answer.question);
         let question = ruling.question.map(|index| &source.questions[index]);
+        // Booked under no question while there may still be others.
+        ruling.question = ruling.question.filter(|_| opened);
         let timing = match window(&commands, &answer.question) {
             None if has_close(&commands) => Verdict::Late,
             None => Verdict::TooEarly,

@@ -142,10 +142,10 @@ fn an_answer_before_the_opening_is_too_early_and_does_not_use_up_the_question() 
             join p1 Ana -> p1 is Ana
             p1 q1 b #1 -> too early in recent 0, p1 has 0 (0 right in 0s), [too early 1]
             open -> accepted 2 (v1)
-            @9 p1 q1 b #1 -> too early in recent 1, p1 has 0 (0 right in 0s), [too early 2]
+            @9 p1 q1 b #1 -> too early in recent 1, p1 has 0 (0 right in 0s), [too early 1]
             @10 open_question q1 -> accepted 3 (v1)
-            @10 p1 q1 b #1 at=9 -> counted 1000 in question 0, p1 has 1000 (1 right in 0s), [counted 1 too early 2]
-            books -> 1000 points, all [counted 1 too early 2]; 0: [counted 1 too early 2]
+            @10 p1 q1 b #1 at=9 -> counted 1000 in question 0, p1 has 1000 (1 right in 0s), [counted 1 too early 1]
+            books -> 1000 points, all [counted 1 too early 2]; unknown: [too early 1]; 0: [counted 1 too early 1]
         "#]],
     );
 }
@@ -355,11 +355,11 @@ fn a_free_paced_quiz_takes_every_question_from_open_to_close() {
             p1 q1 b #1 -> too early in recent 0, p1 has 0 (0 right in 0s), [too early 1]
             @10 open -> accepted 2 (v1)
             open_question q1 -> refused: the quiz is free-paced: its questions open and close with it
-            @11 p1 q1 b #2 -> counted 1000 in question 0, p1 has 1000 (1 right in 1s), [counted 1 too early 1]
+            @11 p1 q1 b #2 -> counted 1000 in question 0, p1 has 1000 (1 right in 1s), [counted 1]
             @14 p1 q2 a #3 -> counted 1000 in question 1, p1 has 2000 (2 right in 5s), [counted 1]
             @20 close -> accepted 3 (v1)
             unsealed -> quiz at 20
-            @21 p2 q1 b #4 at=20 -> counted 1000 in question 0, p2 has 1000 (1 right in 10s), [counted 2 too early 1]
+            @21 p2 q1 b #4 at=20 -> counted 1000 in question 0, p2 has 1000 (1 right in 10s), [counted 2]
             @22 p2 q2 a #5 at=20.001 -> late in recent 0, p2 has 1000 (1 right in 10s), [counted 1 late 1]
             @25 seal q1 -> nothing
             @25 seal quiz -> sealed quiz
@@ -367,7 +367,7 @@ fn a_free_paced_quiz_takes_every_question_from_open_to_close() {
             @25 p2 q2 a #6 at=20 -> late in recent 1, p2 has 1000 (1 right in 10s), [counted 1 late 2]
             status -> 3 v1 closed, final
             board -> 1 Ana 2000; 2 Bo 1000
-            books -> 3000 points, all [counted 3 late 2 too early 1]; 0: [counted 2 too early 1]; 1: [counted 1 late 2]
+            books -> 3000 points, all [counted 3 late 2 too early 1]; unknown: [too early 1]; 0: [counted 2]; 1: [counted 1 late 2]
         "#]],
     );
 }

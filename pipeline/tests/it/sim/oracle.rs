@@ -316,7 +316,8 @@ impl Truth {
             verdict: first,
             candidate,
             resent,
-            question: number,
+            // Booked under no question while there may still be others.
+            question: number.filter(|_| at_of(known, &Command::Open).is_some()),
             at_ms,
             millionths,
             right,
