@@ -91,10 +91,11 @@ impl Boards {
         Ok(view.map(|view| Arc::new(QuizView { participants, ..Arc::unwrap_or_clone(view) })))
     }
 
-    /// Counts the answers of a section in the log after `after`.
+    /// Counts the answers of a section in the log after `after`, the last that the ranking has of it.
     async fn in_flight(&self, quiz: &QuizId, section: u16, after: Option<Position>) -> Result<u64> {
         let partition: PartitionId = of_section(quiz, section, self.log.partitions());
-        let mut after = after;
+        // A quiz at rest may share its partition with one that is not: what lies between was looked at already.
+        let mut after = after.max(self.progress.through(quiz, partition));
         let mut count = 0;
         loop {
             let limits = ReadLimits {
@@ -107,6 +108,8 @@ impl Boards {
             count += batch.records.iter().filter(|record| is_answer(&record.payload, quiz, section)).count()
                 as u64;
             let Some(last) = batch.records.last() else { return Ok(count) };
+            // The embedded log never makes a reader wait, and other requests must have their turn.
+            tokio::task::yield_now().await;
             after = Some(last.stamp.position);
             if batch.at_end {
                 return Ok(count);
@@ -123,7 +126,8 @@ impl Boards {
                 Ok(found.map(|receipt| Seen::Submission(Box::new(receipt))))
             }
             Awaited::Command(id) => {
-                let Some(state) = self.cache.peek(quiz) else { return Ok(None) };
+                // Not only what is loaded: after a restart the command may be an old one, of which no effect will tell.
+                let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
                 let decided = read(&state).decided(id).cloned();
                 Ok(decided.map(Seen::Command))
             }

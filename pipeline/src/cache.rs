@@ -19,7 +19,7 @@ pub struct Cache<O: Operator> {
     bounds: Bounds,
 }
 
-/// How much a cache may hold. Over a bound, the states longest unused are dropped; those of the current step stay.
+/// How much a cache may hold. Over a bound, the states longest unused are dropped, those in somebody's hands never.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// States at most.
@@ -44,6 +44,13 @@ struct Entry<S> {
     cell: Arc<OnceCell<Shared<S>>>,
     used: u64,
     weight: usize,
+}
+
+impl<S> Entry<S> {
+    /// Tells whether anybody holds the state or is loading it. New holders come only by way of the locked map.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.cell) > 1 || self.cell.get().is_some_and(|state| Arc::strong_count(state) > 1)
+    }
 }
 
 impl<O: Operator> Cache<O> {
@@ -71,12 +78,19 @@ impl<O: Operator> Cache<O> {
             entry.used = used;
             entry.cell.clone()
         };
+        let mut loaded = None;
         let load = async || {
             let rows = scan_all(&*self.store, unit, &self.operator.prefix(key)).await?;
             let state = self.operator.restore(key, rows).map_err(StoreError::Corrupt)?;
+            loaded = Some(self.operator.weight(&state));
             Ok(Arc::new(RwLock::new(state)))
         };
-        cell.get_or_try_init(load).await.cloned()
+        let state = cell.get_or_try_init(load).await.cloned()?;
+        // What readers load counts as well as what a runner grows.
+        if let Some(weight) = loaded {
+            self.settle(&[(key.clone(), weight)]);
+        }
+        Ok(state)
     }
 
     /// Returns a state that is here already.
@@ -89,8 +103,10 @@ impl<O: Operator> Cache<O> {
         entry.cell.get().cloned()
     }
 
-    /// Notes the weights of states that a step changed, and drops the longest unused over the bounds. Only the runner
-    /// calls it, between steps, when every state here equals what is stored.
+    /// Notes the weights of states, and drops the longest unused over the bounds.
+    ///
+    /// A state that a runner or a reader holds stays: between applying and committing it is ahead of what is stored, and
+    /// loaded once more it would fall behind for good.
     pub fn settle(&self, weights: &[(O::Key, usize)]) {
         let mut entries = self.lock();
         for (key, weight) in weights {
@@ -109,7 +125,8 @@ impl<O: Operator> Cache<O> {
             if states <= self.bounds.states_max && weight <= self.bounds.weight_max {
                 return;
             }
-            if weights.iter().any(|(current, _)| *current == key) {
+            let held = entries.map.get(&key).is_some_and(Entry::is_held);
+            if held || weights.iter().any(|(current, _)| *current == key) {
                 continue;
             }
             entries.map.remove(&key);
@@ -132,4 +149,56 @@ pub fn read<S>(state: &Shared<S>) -> std::sync::RwLockReadGuard<'_, S> {
 /// Locks a state for writing.
 pub fn write<S>(state: &Shared<S>) -> std::sync::RwLockWriteGuard<'_, S> {
     state.write().expect("a fold never panics, so its lock is never poisoned")
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::log::embedded::{Embedded, Options};
+    use ingest::partition::PartitionId;
+    use operators::effect::{Change, Effect};
+    use operators::id::{ParticipantId, Position, QuizId};
+
+    use super::*;
+    use crate::stage::rank::{Rank, Silence};
+    use crate::store::Stage;
+    use crate::store::embedded::EmbeddedStore;
+
+    fn join(quiz: &QuizId, revision: u64) -> Effect {
+        let change = Change::Joined { participant: ParticipantId(revision.into()), name: "Ana".into() };
+        let position = Position::from_offset(revision);
+        Effect { quiz: quiz.clone(), section: 0, revision, ordinal: 0, position, change }
+    }
+
+    /// One runner's step drops what others do not use, but not what another has applied and not yet committed: a
+    /// reader would load the state without it, and the runner go on from there.
+    #[tokio::test]
+    async fn a_state_between_apply_and_commit_is_never_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Embedded::open(dir.path(), Options { partitions: 1 }).unwrap();
+        let store = Arc::new(EmbeddedStore::new(storage));
+        let bounds = Bounds { states_max: 2, weight_max: 1 };
+        let cache = Cache::new(Arc::new(Rank::new(Arc::new(Silence))), store, bounds);
+        let unit = Unit { stage: Stage::Rank, partition: PartitionId(0) };
+        let [busy, idle, other]: [QuizId; 3] = ["busy", "idle", "other"].map(|id| id.parse().unwrap());
+
+        drop(cache.get(unit, &idle).await.unwrap());
+        let held = cache.get(unit, &busy).await.unwrap();
+        for revision in 1..=3 {
+            write(&held).apply(&join(&busy, revision));
+        }
+        let grown = cache.get(unit, &other).await.unwrap();
+        cache.settle(&[(other.clone(), 5)]);
+        assert!(cache.peek(&idle).is_none(), "nobody uses it");
+        let seen = cache.get(unit, &busy).await.unwrap();
+        assert!(Arc::ptr_eq(&seen, &held));
+        assert_eq!(read(&seen).len(), 3);
+
+        // Free again, it goes as any other, and what a reader loads is weighed.
+        drop((held, seen));
+        cache.settle(&[(other.clone(), 5)]);
+        assert!(cache.peek(&busy).is_none());
+        drop(grown);
+        drop(cache.get(unit, &idle).await.unwrap());
+        assert!(cache.peek(&other).is_none());
+    }
 }

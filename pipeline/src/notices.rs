@@ -27,7 +27,8 @@ pub struct Notices {
 
 #[derive(Default)]
 struct Waiting {
-    places: HashMap<(QuizId, Awaited), watch::Sender<()>>,
+    /// With how many wait for each.
+    places: HashMap<(QuizId, Awaited), (watch::Sender<()>, usize)>,
     count: usize,
 }
 
@@ -66,7 +67,9 @@ impl Notices {
             return None;
         }
         waiting.count += 1;
-        let noticed = waiting.places.entry(key.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        let place = waiting.places.entry(key.clone()).or_insert_with(|| (watch::channel(()).0, 0));
+        place.1 += 1;
+        let noticed = place.0.subscribe();
         Some(Place { notices: self, key, noticed })
     }
 
@@ -76,7 +79,7 @@ impl Notices {
             return;
         }
         for awaited in awaited {
-            if let Some(sender) = waiting.places.get(&(quiz.clone(), awaited)) {
+            if let Some((sender, _)) = waiting.places.get(&(quiz.clone(), awaited)) {
                 sender.send_replace(());
             }
         }
@@ -85,7 +88,7 @@ impl Notices {
                 .places
                 .iter()
                 .filter(|((of, awaited), _)| of == quiz && matches!(awaited, Awaited::Command(_)));
-            hosts.for_each(|(_, sender)| {
+            hosts.for_each(|(_, (sender, _))| {
                 sender.send_replace(());
             });
         }
@@ -133,9 +136,11 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.notices.waiting);
         waiting.count -= 1;
-        // This place is still subscribed; a second subscriber is another waiter.
-        if waiting.places.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
-            waiting.places.remove(&self.key);
+        if let Some((_, count)) = waiting.places.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.places.remove(&self.key);
+            }
         }
     }
 }

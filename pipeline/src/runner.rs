@@ -177,7 +177,7 @@ impl<O: Operator> Runner<O> {
     /// # Errors
     /// [`RunError`]; the runner is of no more use then, and neither is its cache.
     pub async fn step(&mut self) -> Result<Step, RunError> {
-        let began = self.parts.progress.begin(self.unit, self.parts.clock.now());
+        let began = self.parts.progress.begin(self.unit, self.parts.clock.now(), self.header.position);
         let batch = match self.read().await {
             Ok(batch) => batch,
             Err(ReadError::Unavailable(_)) => {

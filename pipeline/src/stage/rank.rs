@@ -187,6 +187,10 @@ impl Operator for Rank {
         }
         if touched.board {
             rows.push((board_key(quiz), Some(board_message(state.board()).encode_to_vec())));
+        }
+        // A quiz that nobody published is in no list.
+        let published = state.board().definition.is_some();
+        if published && (touched.board || touched.joined) {
             let index = proto::QuizIndex { participants: state.len() as u64 };
             rows.push((index_key(Some(quiz)), Some(index.encode_to_vec())));
         }

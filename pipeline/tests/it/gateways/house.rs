@@ -219,7 +219,7 @@ impl House {
     pub(super) async fn grade(&mut self) -> usize {
         let now = self.clock.now();
         let units = (0..PARTITIONS).map(|p| Unit { stage: Stage::Grade, partition: PartitionId(p) });
-        let began: Vec<_> = units.map(|unit| (unit, self.late_progress.begin(unit, now))).collect();
+        let began: Vec<_> = units.map(|unit| (unit, self.late_progress.begin(unit, now, None))).collect();
         let steps = step(&mut self.grade).await;
         // How far grading is, B's side hears as A's does: there is one grade stage.
         for ((unit, began), step) in began.into_iter().zip(&steps) {

@@ -68,7 +68,7 @@ pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Progress>) 
         for (place, position) in positions.iter_mut().enumerate() {
             let partition = PartitionId(place as u16);
             let unit = Unit { stage: Stage::Rank, partition };
-            let began = graded.begin(unit, UnixMillis(0));
+            let began = graded.begin(unit, UnixMillis(0), None);
             let at_end = loop {
                 let Ok(batch) = log.read(Stream::Standings, partition, *position, limits).await else {
                     break false;

@@ -26,7 +26,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use operators::effect::Phase;
+use operators::effect::{Phase, Tally};
 
 mod checks;
 mod disk;
@@ -226,6 +226,27 @@ fn seeds_keep_every_invariant() {
         census.add(&report.census);
     }
     println!("{seeds} seeds, {steps} steps, the longest {longest:?}\n{faults:#?}\n{census:#?}");
+    if seeds >= 1_000 {
+        happened(seeds, &faults, &census);
+    }
+}
+
+/// Seeds in which nothing happens would prove nothing: every kind of fault and of verdict must have been there.
+fn happened(seeds: u64, faults: &Faults, census: &Census) {
+    let Faults { lost, mute, late, twice, partial, slow, crashes, outages, take_overs, .. } = *faults;
+    for count in [lost, mute, late, twice, partial, slow, crashes, take_overs, faults.zombies] {
+        assert!(count >= seeds, "{faults:#?}");
+    }
+    for count in [outages, faults.zombie_effects, faults.fenced, faults.poison, faults.stale_views] {
+        assert!(count >= seeds / 4, "{faults:#?}");
+    }
+    assert!(faults.refused >= seeds / 4 && faults.unacknowledged >= seeds / 20, "{faults:#?}");
+    let Tally { counted, repeated, late, too_early, rejected: [_, question, shape, stranger] } =
+        census.answers;
+    for count in [counted, repeated, late, too_early, question, shape, stranger, census.repeats] {
+        assert!(count >= seeds / 4, "{census:#?}");
+    }
+    assert!(census.overruled >= seeds / 50, "{census:#?}");
 }
 
 #[test]
@@ -276,4 +297,18 @@ fn every_planted_bug_is_caught() {
         }
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// The bugs that need no commit in several writes must show with the embedded store's single one as well.
+#[test]
+fn planted_bugs_are_caught_where_a_commit_is_one_write() {
+    const SEEDS_MAX: u64 = 500;
+    for mutant in Mutant::WITHOUT_PARTS {
+        let caught = (0..SEEDS_MAX).find(|&seed| {
+            let setup = Setup { mutant: Some(mutant), embedded: true, ..Setup::new(seed) };
+            !run(setup, false).violations.is_empty()
+        });
+        println!("{mutant:?} is caught by seed {caught:?}");
+        assert!(caught.is_some(), "{mutant:?} is not caught");
+    }
 }

@@ -71,6 +71,18 @@ impl Mutant {
         Self::ConfigurationFromTable,
         Self::LoadWithoutFence,
     ];
+    /// Those that do not live between the writes of one commit. Increments, for one, do: what is written at once is
+    /// never applied twice.
+    pub(super) const WITHOUT_PARTS: [Self; 8] = [
+        Self::AckBeforeAppend,
+        Self::CloseByWallClock,
+        Self::DeadLetterOnTransient,
+        Self::SealWithoutGrace,
+        Self::NoDedupe,
+        Self::WorkerLocalVersion,
+        Self::NoAckDeadline,
+        Self::VersionByTimestamp,
+    ];
 }
 
 /// The grade operator with a planted bug.

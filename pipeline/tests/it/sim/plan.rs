@@ -78,11 +78,13 @@ pub(super) struct Setup {
     pub(super) mutant: Option<Mutant>,
     /// Whether anything goes wrong at all.
     pub(super) faults: bool,
+    /// Whether a commit is one write, whatever the seed says.
+    pub(super) embedded: bool,
 }
 
 impl Setup {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, mutant: None, faults: true }
+        Self { seed, mutant: None, faults: true, embedded: false }
     }
 }
 
@@ -108,7 +110,7 @@ impl Plan {
             mutant: setup.mutant,
             partitions,
             // The cluster's rule is the one that can go wrong; the planted bugs live there.
-            embedded: setup.mutant.is_none() && rng.chance(250),
+            embedded: setup.embedded || (setup.mutant.is_none() && rng.chance(250)),
             timing,
             rates: if setup.faults { rates } else { Rates::default() },
             log_skews_ms: (0..partitions).map(|_| skew(rng)).collect(),
