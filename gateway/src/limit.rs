@@ -1,7 +1,7 @@
 //! Limits that keep one caller, or all of them together, from taking more than there is.
 //!
 //! Rates are per subject and, without a token, per address; over them a request gets 429. Requests in flight are
-//! counted for the whole process; over the limit a request gets 503 at once instead of joining a queue.
+//! counted for the whole process, in three lanes; over the limit a request gets 503 at once instead of joining a queue.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ pub struct Settings {
     pub host: Rate,
     /// Per address without a token (IPv6: per /64); loopback addresses are left out.
     pub address: Rate,
-    /// Requests in flight in this process.
+    /// Requests in flight in this process, per [`Lane`].
     pub in_flight_max: usize,
 }
 
@@ -83,8 +83,20 @@ pub struct Limits {
     address: Bucket,
     hasher: RandomState,
     clock: DefaultClock,
-    in_flight: AtomicUsize,
+    in_flight: [AtomicUsize; 3],
     in_flight_max: usize,
+}
+
+/// Requests that share their places in flight. Whoever sends bodies slowly takes those of other bodies, not those of
+/// readers and hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Requests of hosts.
+    Host,
+    /// Other requests with a body.
+    Body,
+    /// Other requests.
+    Read,
 }
 
 /// What is left of a rate: written into the response's headers.
@@ -152,7 +164,7 @@ impl Limits {
             address: Bucket::new("address", settings.address),
             hasher: RandomState::new(),
             clock: DefaultClock::default(),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Default::default(),
             in_flight_max: settings.in_flight_max,
         }
     }
@@ -181,10 +193,11 @@ impl Limits {
     }
 
     /// Counts a request in, until the guard is dropped; `None` when there are too many.
-    pub fn enter(&self) -> Option<InFlight<'_>> {
-        let guard = InFlight(&self.in_flight);
+    pub fn enter(&self, lane: Lane) -> Option<InFlight<'_>> {
+        let in_flight = &self.in_flight[lane as usize];
+        let guard = InFlight(in_flight);
         // The guard undoes the count also when the request is turned away.
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let before = in_flight.fetch_add(1, Ordering::Relaxed);
         (before < self.in_flight_max).then_some(guard)
     }
 

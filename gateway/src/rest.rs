@@ -16,9 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::auth::{Caller, Verifier};
+use crate::auth::{Caller, Role, Verifier};
 use crate::error::{Code, Error, Result};
-use crate::limit::{Allowance, Limited};
+use crate::limit::{Allowance, Lane, Limited};
 use crate::page;
 use crate::server::Peer;
 
@@ -98,7 +98,7 @@ async fn front(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     let is_api = request.uri().path().starts_with("/v1/");
     let mut allowance = None;
     let mut response = match enter(&app, &mut request, is_api, &mut allowance) {
-        Ok(()) if is_api => limited(&app, next.run(request)).await,
+        Ok(()) if is_api => limited(&app, lane(&request), next.run(request)).await,
         Ok(()) => guarded(next.run(request), app.settings.request_within).await,
         Err(error) => error.into_response(),
     };
@@ -162,8 +162,17 @@ fn caller(app: &App, headers: &HeaderMap, now: UnixMillis) -> Result<Option<Call
     Ok(Some(app.issuer.verify(token.trim(), now)?))
 }
 
-async fn limited(app: &App, response: impl Future<Output = Response>) -> Response {
-    let Some(_in_flight) = app.limits.enter() else {
+fn lane(request: &Request) -> Lane {
+    let is_host = request.extensions().get::<Caller>().is_some_and(|caller| caller.role == Role::Host);
+    match *request.method() {
+        _ if is_host => Lane::Host,
+        Method::GET | Method::HEAD => Lane::Read,
+        _ => Lane::Body,
+    }
+}
+
+async fn limited(app: &App, lane: Lane, response: impl Future<Output = Response>) -> Response {
+    let Some(_in_flight) = app.limits.enter(lane) else {
         shed("in_flight");
         return Error::from(Code::Overloaded).retry_after(Duration::from_secs(1)).into_response();
     };

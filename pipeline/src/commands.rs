@@ -26,10 +26,10 @@ pub fn up(sources: Sources) -> anyhow::Result<()> {
 /// Everything that is wrong with them.
 pub fn check(sources: Sources) -> anyhow::Result<()> {
     let config = sources.resolve()?;
-    print!("{}", config.to_toml());
+    telemetry::say(config.to_toml().trim_end());
     let key = config.data.join("issuer.key");
     let state = if key.exists() { "*** (kept in the data directory)" } else { "made on first use" };
-    println!("# issuer key: {state}");
+    telemetry::say(&format!("# issuer key: {state}"));
     Ok(())
 }
 

@@ -136,7 +136,13 @@ impl Sources {
 fn read(path: &Path) -> Result<Raw, ConfigError> {
     let fail = |reason: String| ConfigError(vec![format!("{}: {reason}", path.display())]);
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| fail(error.to_string().trim().to_owned()))
+    toml::from_str(&text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        let content = text.lines().nth(line - 1).unwrap_or_default().trim();
+        fail(format!("line {line}, `{content}`: {}", error.message().replace('\n', " ")))
+    })
 }
 
 /// Returns a complaint for each `PODIUM_…` variable that means nothing: a typing error must not be a silent default.

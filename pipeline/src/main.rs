@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pipeline::commands::{self, quiz, token};
 use pipeline::config::Sources;
+use pipeline::telemetry;
 
 /// Millions of small, long-lived values and as many short-lived ones: the system's allocator took a seventh of the time.
 #[global_allocator]
@@ -33,7 +34,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
     let outcome = match cli.command {
         None => commands::up(cli.up),
         Some(Command::Up(sources)) => commands::up(sources),
@@ -48,6 +52,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints help as it is, and what is wrong with the flags on one line.
+fn refused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        telemetry::say(error.render().to_string().trim_end());
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    // What is missing, or what was meant; not the usage, which --help prints.
+    let rest: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    let rest = if rest.is_empty() { String::new() } else { format!(" {}", rest.join("; ")) };
+    eprintln!("podium: {first}{rest} (try --help)");
+    ExitCode::from(2)
 }
 
 /// Returns an error with its causes, without a cause that only repeats what stands before it.

@@ -1,6 +1,6 @@
 //! Logs and metrics of the process.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,4 +70,9 @@ fn describe() {
         "podium_dead_letters_total",
         "Records set aside because they can never be read, by stream"
     );
+}
+
+/// Prints lines, to whom it may concern: a reader that is gone is no reason to stop.
+pub fn say(lines: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{lines}");
 }

@@ -169,8 +169,13 @@ async fn announce(
     let took_ms = gateway::Clock::now(&SystemClock).since(begun);
     tracing::info!(took_ms, "ready: everything in the log is applied");
     let data = data.display();
-    println!("Podium is up at http://{address}/");
-    println!("A host's token:  podium token --role host --data {data}");
+    // To be copied as it is: the binary need not be on the path.
+    let podium = std::env::current_exe().unwrap_or_else(|_| "podium".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    let podium = podium.strip_prefix(here).unwrap_or(&podium).display();
+    telemetry::say(&format!(
+        "Podium is up at http://{address}/\nA host's token:  {podium} token --role host --data {data}"
+    ));
 }
 
 async fn terminated() {

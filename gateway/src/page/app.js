@@ -1,6 +1,5 @@
 // Starts the live page: reads the address, mounts the view it names, unmounts the one before.
 
-import { hostToken } from './api.js';
 import { fill, h, notice, say } from './dom.js';
 import { mountHome } from './home.js';
 import { mountHost } from './host.js';
@@ -16,26 +15,20 @@ const state = document.getElementById('connection');
 const links = document.getElementById('links');
 let mounted = null;
 
-/** Returns what the address names: `{quiz, view, token}`. */
+/** Returns what the address names: `{quiz, view}`. Never a token: a link that sets one would speak for its sender. */
 function route() {
-  const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
-  const token = new URLSearchParams(query).get('token');
+  const path = location.hash.replace(/^#\/?/, '');
   const [kind, quiz, view = ''] = path.split('/');
-  if (kind !== 'q' || !quiz) return { quiz: null, view: '', token };
+  if (kind !== 'q' || !quiz) return { quiz: null, view: '' };
   try {
-    return { quiz: decodeURIComponent(quiz), view: Object.hasOwn(VIEWS, view) ? view : '', token };
+    return { quiz: decodeURIComponent(quiz), view: Object.hasOwn(VIEWS, view) ? view : '' };
   } catch {
-    return { quiz: null, view: '', token };
+    return { quiz: null, view: '' };
   }
 }
 
 function mount() {
-  const { quiz, view, token } = route();
-  if (token) {
-    // A token must not stay where history, screenshots and shared links would carry it on.
-    hostToken.set(token);
-    history.replaceState(null, '', location.hash.split('?')[0]);
-  }
+  const { quiz, view } = route();
   mounted?.abort();
   mounted = new AbortController();
   notice(null);

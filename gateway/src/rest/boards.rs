@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use operators::id::ParticipantId;
 use operators::rank::Cursor;
 
-use super::call::{Params, QuizPath, Who, check_quiz, none_match};
+use super::call::{Params, QuizPath, Who, none_match};
 use super::quizzes::respond;
 use super::write::quiz as read;
 use crate::app::App;
@@ -75,7 +75,7 @@ pub(super) async fn books(
     QuizPath(quiz): QuizPath,
     who: Who,
 ) -> Result<Response> {
-    check_quiz(&who.host()?, &quiz)?;
+    who.host(&quiz)?;
     let view = read(&app, &quiz).await?;
     let books = app.views.books(&quiz).await?.ok_or(Code::UnknownQuiz)?;
     Ok(respond(StatusCode::OK, &BooksState::new(&books, &view.definition)))

@@ -23,10 +23,15 @@ impl Who {
     pub(super) fn someone(self) -> Result<Caller> {
         self.0.ok_or_else(|| Code::TokenMissing.into())
     }
-    /// Refuses everybody but hosts.
-    pub(super) fn host(self) -> Result<Caller> {
+    /// Refuses everybody but hosts, of whichever quiz.
+    pub(super) fn any_host(self) -> Result<Caller> {
         let caller = self.someone()?;
         if caller.role == Role::Host { Ok(caller) } else { Err(Code::WrongRole.into()) }
+    }
+    /// Refuses everybody but hosts of this quiz.
+    pub(super) fn host(self, quiz: &QuizId) -> Result<Caller> {
+        let caller = self.any_host()?;
+        check_quiz(&caller, quiz).map(|()| caller)
     }
     /// Refuses those who may only read, and players of another quiz.
     pub(super) fn player(self, quiz: &QuizId) -> Result<Caller> {
@@ -36,10 +41,15 @@ impl Who {
             Role::Player | Role::Host => check_quiz(&caller, quiz).map(|()| caller),
         }
     }
-    /// Tells whether keys may be shown.
-    pub(super) fn is_host(&self) -> bool {
-        self.0.as_ref().is_some_and(|caller| caller.role == Role::Host)
+    /// Tells whether this quiz's keys may be shown.
+    pub(super) fn is_host(&self, quiz: &QuizId) -> bool {
+        self.0.as_ref().is_some_and(|caller| is_host(caller, quiz))
     }
+}
+
+/// Tells whether a caller is a host, of this quiz or of all.
+pub(super) fn is_host(caller: &Caller, quiz: &QuizId) -> bool {
+    caller.role == Role::Host && check_quiz(caller, quiz).is_ok()
 }
 
 /// Refuses a token that was made for another quiz.

@@ -82,6 +82,7 @@ const RULES: &[Rule] = {
             &[
                 TokenMissing,
                 WrongRole,
+                WrongQuiz,
                 InvalidId,
                 InvalidDefinition,
                 InvalidSubmission,

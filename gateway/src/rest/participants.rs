@@ -13,7 +13,7 @@ use operators::limits::NAME_CHARS_MAX;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::call::{QuizPath, Segments, Who, check_quiz, idempotency_key};
+use super::call::{QuizPath, Segments, Who, check_quiz, idempotency_key, is_host};
 use super::quizzes::respond;
 use super::write::{append_visibly, find, quiz as read};
 use crate::app::App;
@@ -158,7 +158,7 @@ pub(super) async fn result(
     let participant: ParticipantId = segments.get("participant").parse().map_err(|_| unknown())?;
     let is_self = check_quiz(&caller, &quiz).is_ok() && participant_of(&quiz, &caller.subject) == participant;
     let view = read(&app, &quiz).await?;
-    if caller.role != Role::Host && !is_self {
+    if !is_host(&caller, &quiz) && !is_self {
         return Err(unknown());
     }
     // The board first: its revision is one that the place below already holds.

@@ -49,7 +49,7 @@ pub(super) async fn show(
 ) -> Result<Response> {
     let view = read(&app, &quiz).await?;
     let mut state = QuizState::new(&view, app.clock.now());
-    if who.is_host() {
+    if who.is_host(&quiz) {
         state.definition = Some(view.definition.source());
     }
     let mut response = respond(StatusCode::OK, &state);
@@ -84,9 +84,13 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    who.host()?;
     let since = app.clock.now();
-    let quiz: QuizId = segments.get("quiz").parse().map_err(|error| invalid_id(&error))?;
+    let quiz: QuizId = match segments.get("quiz").parse() {
+        Ok(quiz) => quiz,
+        // Who may not publish at all is not told what an id must be.
+        Err(error) => return Err(who.any_host().err().unwrap_or_else(|| invalid_id(&error))),
+    };
+    who.host(&quiz)?;
     let bytes = json::body(&headers, body, PUBLISH_BYTES_MAX, app.settings.body_within).await?;
     let source: Source = json::parse(&bytes)?;
     let definition = Arc::new(Definition::new(source).map_err(Error::definition)?);

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use axum::http::HeaderMap;
 use gateway::auth::{Caller, Role};
-use gateway::limit::{Limits, Rate, Settings, network, policy};
+use gateway::limit::{Lane, Limits, Rate, Settings, network, policy};
 
 fn rate(per_second: u32, burst: u32) -> Rate {
     Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
@@ -63,11 +63,14 @@ fn addresses_share_a_network_and_loopback_has_no_limit() {
 #[test]
 fn requests_in_flight_are_bounded_and_given_back() {
     let limits = Limits::new(&Settings { in_flight_max: 2, ..Settings::default() });
-    let first = limits.enter();
-    let second = limits.enter();
+    let first = limits.enter(Lane::Body);
+    let second = limits.enter(Lane::Body);
     assert!(first.is_some() && second.is_some());
-    assert!(limits.enter().is_none());
-    assert!(limits.enter().is_none(), "a refusal leaves no trace");
+    assert!(limits.enter(Lane::Body).is_none());
+    assert!(limits.enter(Lane::Body).is_none(), "a refusal leaves no trace");
+    for other in [Lane::Host, Lane::Read] {
+        assert!(limits.enter(other).is_some(), "bodies take no place of {other:?}");
+    }
     drop(first);
-    assert!(limits.enter().is_some());
+    assert!(limits.enter(Lane::Body).is_some());
 }

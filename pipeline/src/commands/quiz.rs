@@ -14,6 +14,7 @@ use super::runtime;
 use crate::client::{Client, Target};
 use crate::config::Span;
 use crate::import::{self, Format, Sample};
+use crate::telemetry::say;
 
 /// Which of the three.
 #[derive(Debug, clap::Args)]
@@ -135,13 +136,13 @@ fn import(args: ImportArgs) -> anyhow::Result<()> {
     }
     let questions = imported.source.questions.len();
     if args.dry_run {
-        println!("{}", serde_json::to_string_pretty(&imported.source)?);
+        say(&serde_json::to_string_pretty(&imported.source)?);
         return Ok(());
     }
     publish(&args.target, &args.quiz, serde_json::to_vec(&imported.source)?)?;
     let skipped =
         if imported.skipped > 0 { format!(", {} left out", imported.skipped) } else { String::new() };
-    println!("{questions} questions from {name}{skipped}");
+    say(&format!("{questions} questions from {name}{skipped}"));
     Ok(())
 }
 
@@ -151,7 +152,7 @@ fn publish(target: &Target, quiz: &QuizId, definition: Vec<u8>) -> anyhow::Resul
         runtime()?.block_on(client.send(Method::PUT, &format!("/v1/quizzes/{quiz}"), Some(definition)))?;
     let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
     let what = if status == StatusCode::CREATED { "published" } else { "is now at" };
-    println!("{quiz} {what} version {version}");
+    say(&format!("{quiz} {what} version {version}"));
     Ok(())
 }
 
@@ -167,11 +168,8 @@ fn list(target: &Target) -> anyhow::Result<()> {
             let text = |name: &str| quiz.get(name).and_then(Value::as_str).unwrap_or_default();
             let number = |name: &str| quiz.get(name).and_then(Value::as_u64).unwrap_or_default();
             let (id, phase, title) = (text("quiz"), text("phase"), text("title"));
-            println!(
-                "{id}\t{phase}\tversion {}\t{} participants\t{title}",
-                number("version"),
-                number("participants")
-            );
+            let (version, participants) = (number("version"), number("participants"));
+            say(&format!("{id}\t{phase}\tversion {version}\t{participants} participants\t{title}"));
         }
         cursor = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
         if cursor.is_none() {

@@ -8,6 +8,7 @@ use gateway::{Clock, SystemClock};
 use operators::id::QuizId;
 
 use crate::config::{DATA_DEFAULT, Span};
+use crate::telemetry::say;
 
 /// Whom the token is for.
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
     let issuer =
         Issuer::open(&args.data).with_context(|| format!("issuer key in {}", args.data.display()))?;
-    println!("{}", issuer.mint(&args.subject, args.role, args.quiz.as_ref(), args.ttl.0, SystemClock.now()));
+    say(&issuer.mint(&args.subject, args.role, args.quiz.as_ref(), args.ttl.0, SystemClock.now()));
     Ok(())
 }

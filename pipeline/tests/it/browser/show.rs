@@ -2,6 +2,7 @@
 
 use super::driver::{Browser, DESK, Driver, PHONE, Row};
 use crate::process::harness::Podium;
+use crate::process::trivia;
 
 const QUIZ: &str = "world";
 
@@ -139,6 +140,47 @@ async fn a_quiz_is_hosted_played_and_watched_through_the_page_alone() {
     }
     let ended = podium.stderr();
     assert!(!ended.contains("ERROR"), "{ended}");
+}
+
+/// Real questions from a file, imported as the README does it, hosted and played by thumb.
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_trivia_is_played_through_the_page() {
+    let data = tempfile::tempdir().unwrap();
+    let podium = Podium::start(data.path()).await;
+    let said = trivia::import(&podium, "geography", &["--title", "Geography night"]).await;
+    assert!(said.contains("842 questions"), "{said}");
+    let driver = Driver::start().await;
+    let (host, ana) = tokio::join!(driver.browser("geo-host", DESK), driver.browser("geo-ana", PHONE));
+    host.goto(&format!("{}/#/q/geography/host", podium.url())).await;
+    host.fill("host-token", &podium.token(&["--role", "host"]).await).await;
+    host.click("host-token-submit").await;
+    host.sees("host-open").await;
+    ana.goto(&format!("{}/#/q/geography", podium.url())).await;
+    ana.reads("Geography night").await;
+    ana.fill("join-name", "Ana").await;
+    ana.click("join-submit").await;
+    ana.reads("Waiting for the host").await;
+    host.click("host-open").await;
+
+    let keys = trivia::keys(&podium, "geography", 2).await;
+    let mut total = 0;
+    for (number, key) in (1..).zip(&keys) {
+        let question = format!("q{number}");
+        host.click("host-next").await;
+        asked(&ana, &question).await;
+        ana.click(&format!("choice-{key}")).await;
+        total += verdict(&ana, &question, true).await;
+        host.click("host-close-question").await;
+    }
+    ana.shot("geography-player").await;
+    ana.holds("own-points", "points", &total.to_string()).await;
+    host.goto(&format!("{}/#/q/geography/board", podium.url())).await;
+    let rows = host.rows(|rows| rows.first().is_some_and(|row| row.points == total.to_string())).await;
+    assert_eq!((rows.len(), rows[0].name.as_str()), (1, "Ana"));
+    host.shot("geography-board").await;
+    for browser in [host, ana] {
+        browser.close().await;
+    }
 }
 
 /// The big screen shows both players in the right order with their points.

@@ -91,6 +91,22 @@ async fn a_token_with_a_quiz_or_a_short_life_is_good_for_that_only() {
     ana.post("/v1/quizzes/one/participants", &json!({"name": "Ana"})).await.expect(201);
     let other = ana.post("/v1/quizzes/two/participants", &json!({"name": "Ana"})).await;
     assert_eq!((other.status.as_u16(), other.code().as_str()), (403, "wrong_quiz"));
+    // A host of one quiz is no host of another: no key is shown, nothing is published, nobody's result is told.
+    let only_one = desk.podium.client().with(&desk.podium.token(&["--role", "host", "--quiz", "one"]).await);
+    assert!(only_one.get("/v1/quizzes/one").await.expect(200)["definition"].is_object());
+    assert!(only_one.get("/v1/quizzes/two").await.expect(200).get("definition").is_none());
+    only_one.put("/v1/quizzes/one", &quiz).await.expect(200);
+    let ben = host.post("/v1/quizzes/two/participants", &json!({"name": "Ben"})).await.expect(201);
+    let ben = ben["participant"].as_str().unwrap().to_owned();
+    for (other, code) in [
+        (only_one.put("/v1/quizzes/two", &quiz).await, "wrong_quiz"),
+        (only_one.post("/v1/quizzes/two/commands", &json!({"type": "open"})).await, "wrong_quiz"),
+        (only_one.get("/v1/quizzes/two/books").await, "wrong_quiz"),
+        (only_one.get(&format!("/v1/quizzes/two/participants/{ben}")).await, "unknown_participant"),
+    ] {
+        assert_eq!(other.code(), code);
+    }
+    host.get(&format!("/v1/quizzes/two/participants/{ben}")).await.expect(200);
     let gone = desk.podium.client().with(&desk.podium.token(&["--role", "host", "--ttl", "0s"]).await);
     let refused = gone.get("/v1/quizzes").await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (401, "token_expired"));

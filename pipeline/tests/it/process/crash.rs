@@ -250,3 +250,24 @@ async fn read(host: &Client, players: &[String]) -> Story {
         results,
     }
 }
+
+/// The retry after a crash is what a key is for: nothing has loaded the quiz yet, and no effect will tell of it again.
+#[tokio::test]
+async fn a_publish_repeated_after_a_kill_is_answered_as_before() {
+    let data = tempfile::tempdir().unwrap();
+    let quiz = json!({"title": "T", "questions": [
+        {"id": "q", "kind": "numeric", "text": "1 + 1?", "key": {"value": "2"}}]});
+    let publish = async |podium: &Podium| {
+        let host = podium.host().await;
+        let request = host.request(Method::PUT, "/v1/quizzes/sums").header("idempotency-key", "first");
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(quiz.to_string()))).unwrap();
+        host.send(request).await.unwrap().expect(201)["version"].clone()
+    };
+    let podium = Podium::start(data.path()).await;
+    assert_eq!(publish(&podium).await, 1);
+    podium.kill();
+    let podium = Podium::start(data.path()).await;
+    assert_eq!(publish(&podium).await, 1);
+    assert_eq!(publish(&podium).await, 1);
+}

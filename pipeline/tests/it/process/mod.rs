@@ -7,4 +7,4 @@ pub(crate) mod harness;
 mod hostile;
 mod start;
 mod stop;
-mod trivia;
+pub(crate) mod trivia;

@@ -27,7 +27,8 @@ fn plain_questions() -> Vec<Trivium> {
     all
 }
 
-async fn import(podium: &Podium, quiz: &str, args: &[&str]) -> String {
+/// Imports the whole file with more arguments of the command line.
+pub(crate) async fn import(podium: &Podium, quiz: &str, args: &[&str]) -> String {
     let (url, data) = (podium.url(), podium.data.to_str().unwrap());
     let import = ["quiz", "import", FILE, "--quiz", quiz, "--url", &url, "--data", data];
     let ended = podium_ended(&[&import, args].concat()).await;
@@ -44,6 +45,14 @@ async fn podium_ended(args: &[&str]) -> String {
 async fn definition(host: &Client, quiz: &str) -> Vec<Value> {
     let state = host.get(&format!("/v1/quizzes/{quiz}")).await.expect(200);
     state["definition"]["questions"].as_array().unwrap().clone()
+}
+
+/// Returns the right choices of the first questions.
+pub(crate) async fn keys(podium: &Podium, quiz: &str, count: usize) -> Vec<String> {
+    let host = podium.host().await;
+    let questions = definition(&host, quiz).await;
+    let key = |question: &Value| question["key"]["choice"].as_str().unwrap().to_owned();
+    questions.iter().take(count).map(key).collect()
 }
 
 /// Returns the id of the choice with this text.
