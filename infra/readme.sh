@@ -5,10 +5,14 @@
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
-ln -s "$root/target" "$work/"
+# Copies, so that the program finds itself in this directory and says so as it would in a checkout.
+mkdir -p "$work/target/release"
+cp "$root/target/release/podium" "$root/target/release/loadtest" "$work/target/release/"
 server=""
 cleanup() {
     for pid in $server ${SERVER:-} ${LOAD:-}; do kill "$pid" 2>/dev/null; done
+    # What they still write would be in the way.
+    wait 2>/dev/null
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -44,7 +48,7 @@ run() {
     printf '%s\n' "\$ $1"
     case "$command" in
     "cargo run --release")
-        "$root/target/release/podium" >"$work/server.txt" 2>"$work/server-log.txt" &
+        target/release/podium >"$work/server.txt" 2>"$work/server-log.txt" &
         server=$!
         for _ in $(seq 200); do
             curl -fs http://127.0.0.1:8080/readyz >/dev/null && break
@@ -52,10 +56,14 @@ run() {
         done
         cp "$work/server.txt" "$out"
         ;;
+    *"LOAD=\$!")
+        # Goes on in the background; what it prints is looked at by the command that waits for it.
+        eval "${command%& LOAD=*} >\"$work/load.txt\" 2>&1 & LOAD=\$!"
+        : >"$out"
+        ;;
     *) eval "$command" >"$out" 2>"$work/err.txt" || { cat "$work/err.txt" "$out" >&2; fail "failed: $command"; } ;;
     esac
-    # What is waited for was printed by an earlier command, which went on in the background.
-    [[ "$command" == wait* ]] && cat "$work"/out.* >"$work/all" && out=$work/all
+    [[ "$command" == 'wait $LOAD' ]] && out=$work/load.txt
     while IFS= read -r line; do
         [ -z "$line" ] && continue
         [ "$line" = "…" ] && continue

@@ -9,6 +9,13 @@ cd "$(dirname "$0")/.."
 quick=false
 [ "${1:-}" = "--quick" ] && quick=true
 
+for data in opentriviaqa/geography contest/runs.json; do
+    if [ ! -r "../shared/data/$data" ]; then
+        printf '../shared/data/%s is not there: README.md, "For client developers", says where it comes from\n' "$data" >&2
+        exit 1
+    fi
+done
+
 step() { printf '\n== %s\n' "$*"; }
 
 step "packages"

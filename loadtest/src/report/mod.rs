@@ -348,6 +348,15 @@ fn invalid(finished: &Finished) -> Vec<String> {
         let first = stats.refusal.as_deref().unwrap_or_default();
         reasons.push(format!("{} answers were refused, the first with {first}", stats.refused));
     }
+    if stats.given_up > 0 {
+        reasons.push(format!("{} answers were not acknowledged in time and given up", stats.given_up));
+    }
+    if stats.unseen > 0 {
+        reasons.push(format!("{} probes were never seen in the live feed", stats.unseen));
+    }
+    if stats.feed.backwards > 0 {
+        reasons.push(format!("the live feed went back {} times", stats.feed.backwards));
+    }
     if stats.acks == 0 {
         reasons.push("nothing was acknowledged".to_owned());
     }
