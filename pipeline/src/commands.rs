@@ -6,6 +6,7 @@ use tracing_subscriber::filter::Targets;
 use crate::config::Sources;
 use crate::{telemetry, wire};
 
+pub mod client;
 pub mod quiz;
 pub mod token;
 

@@ -13,11 +13,16 @@ use ingest::log::{Log, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
 use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
 
-use crate::cache::{Cache, Shared, read, write};
-use crate::clock::Clock;
-use crate::progress::Progress;
 use crate::stage::Operator;
 use crate::store::{Commit, Header, Store, StoreError, Unit, scan_all};
+
+pub mod cache;
+pub mod clock;
+pub mod progress;
+
+use cache::{Cache, Shared, read, write};
+use clock::Clock;
+use progress::Progress;
 
 /// Bounds of one step.
 #[derive(Debug, Clone, Copy)]

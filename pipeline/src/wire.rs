@@ -14,12 +14,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::boards::Boards;
-use crate::cache::{Bounds, Cache};
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::notices::Notices;
-use crate::progress::Progress;
+use crate::runner::cache::{Bounds, Cache};
+use crate::runner::clock::Clock;
+use crate::runner::progress::Progress;
 use crate::runner::{Parts, RunError, Runner, Settings};
 use crate::stage::Operator;
 use crate::stage::grade::Grade;
@@ -27,6 +25,8 @@ use crate::stage::rank::Rank;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Stage, Store, Unit};
 use crate::telemetry;
+use crate::views::boards::Boards;
+use crate::views::notices::Notices;
 
 /// Both stages over every partition, in this process.
 pub struct Stages {

@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::runtime;
-use crate::client::{Client, Target};
+use crate::commands::client::{Client, Target};
 use crate::config::Span;
 use crate::import::{self, Format, Sample};
 use crate::telemetry::say;

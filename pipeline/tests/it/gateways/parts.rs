@@ -35,7 +35,7 @@ impl gateway::Clock for HandClock {
     }
 }
 
-impl pipeline::clock::Clock for HandClock {
+impl pipeline::runner::clock::Clock for HandClock {
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
         tokio::time::sleep(duration).boxed()
     }

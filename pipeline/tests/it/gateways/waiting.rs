@@ -9,7 +9,7 @@ use gateway::views::Awaited;
 use http_body_util::Full;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use pipeline::notices::{Notices, Place, WAITERS_MAX};
+use pipeline::views::notices::{Notices, Place, WAITERS_MAX};
 use serde_json::json;
 use tokio::net::TcpStream;
 

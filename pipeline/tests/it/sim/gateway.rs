@@ -14,10 +14,10 @@ use ingest::proto;
 use operators::event::{Answer, Envelope, Event, Stamp};
 use operators::id::{Position, QuizId, UnixMillis};
 use operators::rank::Ranking;
-use pipeline::boards::quiz_view;
-use pipeline::progress::Progress;
+use pipeline::runner::progress::Progress;
 use pipeline::stage::rank::board_key;
 use pipeline::store::{Stage, Store, Unit};
+use pipeline::views::boards::quiz_view;
 use prost::Message;
 
 use super::handles::{SimLog, SimStore};

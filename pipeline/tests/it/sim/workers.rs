@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline::cache::{Bounds, Cache};
-use pipeline::progress::Progress;
+use pipeline::runner::cache::{Bounds, Cache};
+use pipeline::runner::progress::Progress;
 use pipeline::runner::{Parts, RunError, Runner, Settings};
 use pipeline::stage::Operator;
 use pipeline::stage::grade::Grade;

@@ -13,8 +13,8 @@ use ingest::log::Stream;
 use ingest::partition::PartitionId;
 use operators::event::Command;
 use operators::id::{CommandId, QuizId, UnixMillis};
-use pipeline::clock::Clock;
-use pipeline::progress::Progress;
+use pipeline::runner::clock::Clock;
+use pipeline::runner::progress::Progress;
 use pipeline::store::{Commit, Stage, Unit};
 
 use super::disk::{Disk, Done, Write};

@@ -17,14 +17,14 @@ use operators::id::{ParticipantId, Position, QuizId, UnixMillis};
 use operators::rank::Ranking;
 use tokio::sync::watch;
 
-use crate::cache::{Cache, Shared, read};
-use crate::notices::Notices;
-use crate::progress::Progress;
+use crate::runner::cache::{Cache, Shared, read};
+use crate::runner::progress::Progress;
 use crate::stage::Operator;
 use crate::stage::rank::{
     Rank, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix,
 };
 use crate::store::{Stage, Store, StoreError, Unit, scan_all};
+use crate::views::notices::Notices;
 
 /// Views over the states of the rank stage.
 pub struct Boards {

@@ -1,0 +1,4 @@
+//! What gateways read: the rank stage's states, and who waits for them to move.
+
+pub mod boards;
+pub mod notices;
