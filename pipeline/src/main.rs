@@ -67,8 +67,8 @@ fn refused(error: &clap::Error) -> ExitCode {
     // What is missing, or what was meant; not the usage, which --help prints.
     let rest: Vec<&str> =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
-    let rest = if rest.is_empty() { String::new() } else { format!(" {}", rest.join("; ")) };
-    eprintln!("podium: {first}{rest} (try --help)");
+    let parts: Vec<&str> = std::iter::once(first.trim_end_matches(':')).chain(rest).collect();
+    eprintln!("podium: {} (--help says more)", parts.join("; "));
     ExitCode::from(2)
 }
 
