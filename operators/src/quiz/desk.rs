@@ -9,7 +9,8 @@ use crate::event::{Command, CommandOutcome, Decided, Refusal, Stamp};
 use crate::id::{CommandId, QuestionId, UnixMillis};
 use crate::limits;
 
-/// What section 0 remembers of commands, so that one that is sent again is not carried out again.
+/// What is remembered of commands: by section 0, so that one that is sent again is not carried out again, and by the
+/// ranking, so that it is answered as before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desk {
     /// The newest outcomes, oldest first, at most [`limits::COMMAND_OUTCOMES_MAX`].
@@ -17,9 +18,9 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Returns the outcome of a command.
-    pub fn outcome(&self, id: &CommandId) -> Option<CommandOutcome> {
-        self.decided.iter().rev().find(|decided| decided.id == *id).map(|decided| decided.outcome)
+    /// Returns the decision on a command.
+    pub fn find(&self, id: &CommandId) -> Option<&Decided> {
+        self.decided.iter().rev().find(|decided| decided.id == *id)
     }
 
     /// Remembers a decision, forgetting the oldest when there are too many.
@@ -39,7 +40,7 @@ impl Section {
         ordinal: &mut u32,
         outputs: &mut Vec<Output>,
     ) {
-        if self.section != 0 || self.desk.outcome(id).is_some() {
+        if self.section != 0 || self.desk.find(id).is_some() {
             return;
         }
         let outcome = match self.decide(command, stamp.append_at) {

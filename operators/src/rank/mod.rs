@@ -1,6 +1,6 @@
 //! The ranking of one quiz: a fold of the effects of its sections.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
@@ -12,7 +12,7 @@ use crate::effect::{
 };
 use crate::event::{CommandOutcome, Decided, Scope};
 use crate::id::{CommandId, ParticipantId, ParticipantMap, Position, QuizId};
-use crate::limits;
+use crate::quiz::Desk;
 
 pub mod order;
 mod read;
@@ -52,8 +52,8 @@ pub struct Board {
     pub status: QuizStatus,
     /// Decisions that some section has not reached yet, by number.
     pub pending: BTreeMap<u64, (QuizStatus, Option<Arc<Definition>>)>,
-    /// The newest decisions on commands, oldest first.
-    pub decided: VecDeque<Decided>,
+    /// The newest decisions on commands.
+    pub desk: Desk,
 }
 
 /// What the ranking has of one section.
@@ -170,7 +170,7 @@ impl Ranking {
 
     /// Returns what became of a command, once every section has carried it out.
     pub fn decided(&self, id: &CommandId) -> Option<&Decided> {
-        let decided = self.board.decided.iter().rev().find(|decided| decided.id == *id)?;
+        let decided = self.board.desk.find(id)?;
         match decided.outcome {
             CommandOutcome::Accepted { number, .. } if number > self.board.status.number => None,
             CommandOutcome::Unchanged { version } if version > self.board.status.version => None,
@@ -298,10 +298,7 @@ impl Ranking {
 
     fn quiz_changed(&mut self, changed: &QuizChanged) {
         self.touched.board = true;
-        if self.board.decided.len() >= limits::COMMAND_OUTCOMES_MAX {
-            self.board.decided.pop_front();
-        }
-        self.board.decided.push_back(changed.decided.clone());
+        self.board.desk.remember(changed.decided.clone());
         if matches!(changed.decided.outcome, CommandOutcome::Accepted { .. }) {
             self.sections.entry(0).or_default().number = changed.status.number;
             let decision = (changed.status.clone(), changed.definition.clone());
@@ -387,7 +384,7 @@ fn key(rule: Option<&RankingRule>, standing: &Standing) -> Key {
     Key(key)
 }
 
-/// Returns points in millionths: exact, since points have at most [`limits::POINTS_SCALE_MAX`] decimals.
+/// Returns points in millionths: exact, since points have at most [`crate::limits::POINTS_SCALE_MAX`] decimals.
 fn millionths(points: Decimal) -> i64 {
     let scaled = points.saturating_mul(Decimal::from(1_000_000)).trunc();
     scaled.to_i64().unwrap_or(if points.is_sign_negative() { i64::MIN + 1 } else { i64::MAX })

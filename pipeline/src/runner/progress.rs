@@ -122,23 +122,23 @@ impl Progress {
         if sections <= 1 {
             // Nothing is copied, so no other partition matters.
             let place = of_section(quiz, 0, partitions);
-            return UnixMillis(ranked[usize::from(place.0)].read().graded);
+            return UnixMillis(ranked[usize::from(place.0)].graded.load(Ordering::Acquire));
         }
         // More sections than partitions come around to the same ones.
         let places = (0..sections.min(partitions)).map(|section| of_section(quiz, section, partitions));
-        let oldest = places.map(|place| ranked[usize::from(place.0)].read().settled).min();
+        let oldest = places.map(|place| ranked[usize::from(place.0)].settled.load(Ordering::Acquire)).min();
         UnixMillis(oldest.unwrap_or(0))
     }
 
     /// Returns the position in a partition of `submissions` up to which everything is in the quiz's views.
     pub fn through(&self, quiz: &QuizId, submissions: PartitionId) -> Option<Position> {
         let ranked = &self.ranked[usize::from(of_key(quiz.as_str(), self.graded.len() as u16).0)];
-        ranked[usize::from(submissions.0)].read().through
+        *ranked[usize::from(submissions.0)].through()
     }
 
     /// Returns the time before which everything appended, for any quiz, is in its views.
     pub fn oldest(&self) -> UnixMillis {
-        let times = self.ranked.iter().flatten().map(|reached| reached.read().settled);
+        let times = self.ranked.iter().flatten().map(|reached| reached.settled.load(Ordering::Acquire));
         UnixMillis(times.min().unwrap_or(0))
     }
 }

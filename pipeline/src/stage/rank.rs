@@ -9,6 +9,7 @@ use ingest::proto;
 use operators::effect::{Effect, Receipt, Slot, Verdict};
 use operators::event::Stamp;
 use operators::id::{ParticipantId, ParticipantMap, QuizId, UnixMillis};
+use operators::quiz::Desk;
 use operators::rank::{Board, Header, Mark, Member, Ranking};
 use prost::Message;
 use rust_decimal::Decimal;
@@ -257,7 +258,7 @@ fn board_message(board: &Board) -> proto::Board {
                 definition: published.as_ref().map(definition).unwrap_or_default(),
             })
             .collect(),
-        outcomes: part::decided_messages(&board.decided),
+        outcomes: part::decided_messages(&board.desk.decided),
     }
 }
 
@@ -271,7 +272,7 @@ fn board(message: proto::Board) -> Result<Board, DecodeError> {
         definition: part::optional_definition(&message.definition)?,
         status: part::status(message.status)?,
         pending,
-        decided: part::decided(message.outcomes)?,
+        desk: Desk { decided: part::decided(message.outcomes)? },
     })
 }
 

@@ -49,11 +49,11 @@ impl Logs {
     pub(super) fn make(&self, database: &Database, place: Place) -> Result<&Keyspace, String> {
         let (stream, partition) = place;
         let slot = self.0.get(&place).ok_or_else(|| format!("{stream} has no partition {partition}"))?;
-        if slot.get().is_none() {
-            let made = open_log(database, &name(stream, partition)).map_err(|error| error.to_string())?;
-            return Ok(slot.get_or_init(|| made));
+        if let Some(log) = slot.get() {
+            return Ok(log);
         }
-        slot.get().ok_or_else(|| "a keyspace vanished".to_owned())
+        let made = open_log(database, &name(stream, partition)).map_err(|error| error.to_string())?;
+        Ok(slot.get_or_init(|| made))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::house::{Door, House, Player, choice, house, id};
+use super::house::{Door, House, choice, house, id, two_know_ana};
 
 async fn books(house: &House, door: &Door) -> Value {
     let books = door.get("/v1/quizzes/geo/books").token(&house.host()).send().await.ok(200);
@@ -16,14 +16,6 @@ async fn books(house: &House, door: &Door) -> Value {
 
 fn figures(books: &Value, names: [&str; 4]) -> [u64; 4] {
     names.map(|name| books[name].as_u64().unwrap())
-}
-
-async fn two_know_ana() -> (House, Door, Door, Player) {
-    let (mut house, a, b) = house().await;
-    house.asked(&a, "geo", 1).await;
-    let ana = house.join(&a, "geo", "Ana").await;
-    house.b_catches_up().await;
-    (house, a, b, ana)
 }
 
 #[tokio::test]

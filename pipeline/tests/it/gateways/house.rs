@@ -331,6 +331,15 @@ impl House {
 /// The time that a question of [`capitals`] takes answers.
 pub(super) const LIMIT_MS: u64 = 20_000;
 
+/// Returns a house whose gateways both know a quiz with its first question open, and Ana in it.
+pub(super) async fn two_know_ana() -> (House, Door, Door, Player) {
+    let (mut house, a, b) = house().await;
+    house.asked(&a, "geo", 1).await;
+    let ana = house.join(&a, "geo", "Ana").await;
+    house.b_catches_up().await;
+    (house, a, b, ana)
+}
+
 /// Returns a host-paced quiz: q1 with a limit, q2 and q3 without; CANARY and 77123 stand only in keys.
 pub(super) fn capitals(sections: u16) -> Value {
     json!({

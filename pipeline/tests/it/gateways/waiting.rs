@@ -13,7 +13,7 @@ use pipeline::views::notices::{Notices, Place, WAITERS_MAX};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use super::house::{Door, House, Player, choice, house, id};
+use super::house::{choice, id, two_know_ana};
 
 fn places(notices: &Notices, count: usize) -> Vec<Place<'_>> {
     let (quiz, awaited) = ("other".parse().unwrap(), Awaited::Command("x".parse().unwrap()));
@@ -35,14 +35,6 @@ async fn until(holds: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it holds after a while");
-}
-
-async fn two_know_ana() -> (House, Door, Door, Player) {
-    let (mut house, a, b) = house().await;
-    house.asked(&a, "geo", 1).await;
-    let ana = house.join(&a, "geo", "Ana").await;
-    house.b_catches_up().await;
-    (house, a, b, ana)
 }
 
 #[tokio::test]

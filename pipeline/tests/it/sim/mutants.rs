@@ -125,7 +125,7 @@ impl BentGrade {
         let quiz = state.section.quiz().clone();
         let table = self.clock.world.lock().table.clone();
         let fresh =
-            table.into_iter().filter(|(of, id, _)| *of == quiz && state.section.desk().outcome(id).is_none());
+            table.into_iter().filter(|(of, id, _)| *of == quiz && state.section.desk().find(id).is_none());
         for (_, id, command) in fresh.collect::<Vec<_>>() {
             let stamp = Stamp { position: operators::id::Position::default(), append_at: self.clock.now() };
             self.inner.apply(&mut state.section, &Event::Command { id, content: 0, command }, stamp, effects);
