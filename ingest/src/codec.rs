@@ -14,9 +14,12 @@ use crate::proto;
 mod effect;
 mod event;
 pub mod part;
+mod pulse;
+
+pub use pulse::{Pulse, Reached};
 
 /// The reader version that this build is. Records name the oldest reader that understands them.
-pub const READER: u32 = 1;
+pub const READER: u32 = 2;
 
 /// A record does not fit into a log, or what the stages make of it would not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +58,36 @@ impl DecodeError {
     }
 }
 
+/// What a record of a stream says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded<T> {
+    /// Something about one quiz.
+    Event(T),
+    /// How far the stages are.
+    Pulse(Pulse),
+}
+
+impl<T> Decoded<T> {
+    /// Returns the same with another way to say it.
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Decoded<U> {
+        match self {
+            Self::Event(event) => Decoded::Event(with(event)),
+            Self::Pulse(pulse) => Decoded::Pulse(pulse),
+        }
+    }
+
+    /// Returns what it says about a quiz.
+    ///
+    /// # Errors
+    /// `Malformed`: it is about none.
+    pub fn event(self) -> Result<T, DecodeError> {
+        match self {
+            Self::Event(event) => Ok(event),
+            Self::Pulse(_) => Err(DecodeError::malformed("a pulse is about no quiz")),
+        }
+    }
+}
+
 /// Returns a `submissions` record.
 ///
 /// # Errors
@@ -76,13 +109,39 @@ pub fn encode_envelope(envelope: &Envelope) -> Result<Bytes, TooLarge> {
 /// # Errors
 /// [`DecodeError`] says whether to go on.
 pub fn decode_envelope(payload: &[u8]) -> Result<Envelope, DecodeError> {
+    decode_submission(payload)?.event()
+}
+
+/// Returns what a `submissions` record says.
+///
+/// # Errors
+/// [`DecodeError`] says whether to go on.
+pub fn decode_submission(payload: &[u8]) -> Result<Decoded<Envelope>, DecodeError> {
     readable(payload)?;
-    let envelope = event::envelope(proto::Submission::decode(payload).map_err(DecodeError::malformed)?)?;
+    let mut message = proto::Submission::decode(payload).map_err(DecodeError::malformed)?;
+    if let Some(proto::submission::Event::Pulse(pulse)) = &mut message.event {
+        return pulse::pulse(std::mem::take(pulse)).map(Decoded::Pulse);
+    }
+    let envelope = event::envelope(message)?;
     // A definition from another writer may lack what ours spells out, but does not grow fourfold with it.
     if payload.len() > RECORD_BYTES_MAX / 4 {
         encode_envelope(&envelope).map_err(DecodeError::malformed)?;
     }
-    Ok(envelope)
+    Ok(Decoded::Event(envelope))
+}
+
+/// Returns a record of a stream that stages read, which tells how far they are.
+///
+/// # Panics
+/// For a stream that no stage reads.
+pub fn encode_pulse(stream: Stream, pulse: &Pulse) -> Bytes {
+    let message = pulse::message(pulse);
+    let bytes = match stream {
+        Stream::Submissions => pulse::submission(message).encode_to_vec(),
+        Stream::Standings => pulse::standings(message).encode_to_vec(),
+        Stream::Results | Stream::DeadLetters => panic!("no stage reads {stream}"),
+    };
+    bytes.into()
 }
 
 /// Returns a `standings` record.
@@ -98,8 +157,20 @@ pub fn encode_effect(effect: &Effect) -> Result<Bytes, TooLarge> {
 /// # Errors
 /// [`DecodeError`] says whether to go on.
 pub fn decode_effect(payload: &[u8]) -> Result<Effect, DecodeError> {
+    decode_standings(payload)?.event()
+}
+
+/// Returns what a `standings` record says.
+///
+/// # Errors
+/// [`DecodeError`] says whether to go on.
+pub fn decode_standings(payload: &[u8]) -> Result<Decoded<Effect>, DecodeError> {
     readable(payload)?;
-    effect::effect(proto::Standings::decode(payload).map_err(DecodeError::malformed)?)
+    let mut message = proto::Standings::decode(payload).map_err(DecodeError::malformed)?;
+    if let Some(proto::standings::Change::Pulse(pulse)) = &mut message.change {
+        return pulse::pulse(std::mem::take(pulse)).map(Decoded::Pulse);
+    }
+    effect::effect(message).map(Decoded::Event)
 }
 
 /// What could not be processed, with its place.

@@ -85,6 +85,8 @@ pub struct ReadBatch {
     pub records: Vec<StoredRecord>,
     /// There was nothing behind the last of them when the read looked.
     pub at_end: bool,
+    /// There never will be: this slice of the partition is closed, and it goes on elsewhere.
+    pub closed: bool,
 }
 
 /// Named streams, each cut into the same fixed number of partitions.
@@ -94,7 +96,8 @@ pub trait Log: Send + Sync {
 
     /// Appends up to [`crate::limits::BATCH_RECORDS_MAX`] records; returns one stamp per record, in input order.
     ///
-    /// Durable when this returns. Records of one partition keep their order within the call.
+    /// Durable when this returns. Records of one partition keep their order within the call. Not every log tells its
+    /// writers when it appended a record: there the time is that of the answer, and only readers get the log's own.
     ///
     /// # Errors
     /// `Overloaded`: nothing was written, slow down. `Unavailable`: unknown whether written, send again, readers drop

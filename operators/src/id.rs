@@ -228,9 +228,12 @@ impl UnixMillis {
 /// A place in one partition. Opaque to readers; ordered only inside its partition.
 ///
 /// Wide enough for a 56-digit sequence number with the sub-sequence number of an aggregated record; an offset uses the
-/// lowest word only.
+/// lowest word only. Sequence numbers are comparable within one shard, and a partition moves to a shard of a higher
+/// number when shards are split or merged: the shard's number comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Position {
+    /// The number of the shard, 0 where there are none.
+    pub shard: u32,
     /// The sequence number, most significant word first.
     pub sequence: [u64; 3],
     /// The place inside an aggregated record, 0 where there is none.
@@ -240,11 +243,12 @@ pub struct Position {
 impl Position {
     /// Returns the position of the record at `offset`.
     pub fn from_offset(offset: u64) -> Self {
-        Self { sequence: [0, 0, offset], sub: 0 }
+        Self { shard: 0, sequence: [0, 0, offset], sub: 0 }
     }
     /// Returns the offset, or `None` when this position is not an offset.
     pub fn offset(self) -> Option<u64> {
-        (self.sequence[0] == 0 && self.sequence[1] == 0 && self.sub == 0).then_some(self.sequence[2])
+        let is_offset = self.shard == 0 && self.sequence[..2] == [0, 0] && self.sub == 0;
+        is_offset.then_some(self.sequence[2])
     }
 }
 
@@ -265,6 +269,9 @@ impl fmt::Display for Position {
                 break;
             }
         }
+        if self.shard != 0 {
+            write!(f, "{}:", self.shard)?;
+        }
         write!(f, "{}", parts.pop().unwrap_or_default())?;
         for part in parts.iter().rev() {
             write!(f, "{part:019}")?;
@@ -283,10 +290,10 @@ mod tests {
     #[test]
     fn a_position_prints_all_56_digits() {
         // 2^192 - 1, checked with an arbitrary-precision calculator.
-        let largest = Position { sequence: [u64::MAX; 3], sub: 7 };
+        let largest = Position { shard: 0, sequence: [u64::MAX; 3], sub: 7 };
         assert_eq!(largest.to_string(), "6277101735386680763835789423207666416102355444464034512895.7");
         assert_eq!(Position::from_offset(0).to_string(), "0");
-        assert_eq!(Position { sequence: [0, 1, 5], sub: 0 }.to_string(), "18446744073709551621");
+        assert_eq!(Position { shard: 3, sequence: [0, 1, 5], sub: 0 }.to_string(), "3:18446744073709551621");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest::codec::{self, DecodeError};
+use ingest::codec::{self, DecodeError, Pulse};
 use ingest::error::{AppendError, ReadError};
 use ingest::log::{Log, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
 use operators::event::Stamp;
@@ -33,6 +33,9 @@ pub struct Settings {
     pub bytes_max: usize,
     /// How long a step waits for a first record; a Seal and a shutdown wait this long at most.
     pub wait: Duration,
+    /// How long effects go out before the state that made them is stored; zero stores it with them, at every step. A
+    /// crash replays this much.
+    pub checkpoint: Duration,
     /// How long a runner lets records gather after a step that had some: a step costs the same for one record as for
     /// fifty, so under load this divides the work, and a lone record is not held up.
     pub linger: Duration,
@@ -44,6 +47,7 @@ impl Default for Settings {
             records_max: 2_048,
             bytes_max: 4 << 20,
             wait: Duration::from_millis(50),
+            checkpoint: Duration::ZERO,
             linger: Duration::from_millis(5),
         }
     }
@@ -75,6 +79,8 @@ pub struct Step {
     pub records: usize,
     /// The end of the partition was seen.
     pub at_end: bool,
+    /// Nothing will ever come here again: everything is stored, and the runner is done.
+    pub closed: bool,
 }
 
 /// Everything that a runner works with; several runners share one.
@@ -88,7 +94,7 @@ pub struct Parts<O: Operator> {
     /// The states.
     pub cache: Arc<Cache<O>>,
     /// How far the stages are.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<dyn Progress>,
     /// Bounds.
     pub settings: Settings,
 }
@@ -111,8 +117,28 @@ pub struct Runner<O: Operator> {
     parts: Parts<O>,
     operator: Arc<O>,
     unit: Unit,
+    /// Where the stored state stands.
     header: Header,
+    /// Where the states in memory stand.
+    applied: Header,
+    unstored: Unstored<O>,
     timers: BTreeMap<O::Key, Timer>,
+}
+
+/// What was applied, with its effects sent, and is not stored yet.
+struct Unstored<O: Operator> {
+    /// Held, so that no cache drops them.
+    states: BTreeMap<O::Key, Shared<O::State>>,
+    pulses: Vec<Pulse>,
+    records: usize,
+    /// When the first of it was applied.
+    since: Option<UnixMillis>,
+}
+
+impl<O: Operator> Default for Unstored<O> {
+    fn default() -> Self {
+        Self { states: BTreeMap::new(), pulses: Vec::new(), records: 0, since: None }
+    }
 }
 
 /// Records that a state wants appended, and when to try.
@@ -129,10 +155,16 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_
 /// The records of one step, decoded.
 struct Decoded<O: Operator> {
     events: Vec<(Stamp, O::Key, O::Event)>,
+    pulses: Vec<(Stamp, Pulse)>,
     dead: Vec<Record>,
-    last: Option<Position>,
+    last: Option<Stamp>,
     newer: Option<u32>,
 }
+
+/// Records applied at most before they are stored, whatever the interval: bounds the memory of what is not.
+const UNSTORED_RECORDS_MAX: usize = 50_000;
+/// Pulses alone change nothing worth storing, but where they were read is noted this often.
+const IDLE_CHECKPOINT: Duration = Duration::from_mins(1);
 
 impl<O: Operator> Runner<O> {
     /// Takes the partition over: from here on no earlier owner can commit.
@@ -149,12 +181,14 @@ impl<O: Operator> Runner<O> {
                 Err(error) => return Err(error.into()),
             }
         };
-        let mut runner = Self { parts, operator, unit, header, timers: BTreeMap::new() };
+        let unstored = Unstored::default();
+        let mut runner =
+            Self { parts, operator, unit, header, applied: header, unstored, timers: BTreeMap::new() };
         runner.arm().await?;
         Ok(runner)
     }
 
-    /// Returns where this runner stands.
+    /// Returns where the stored state stands.
     pub fn header(&self) -> Header {
         self.header
     }
@@ -164,7 +198,7 @@ impl<O: Operator> Runner<O> {
         let Some(prefix) = self.operator.timer_prefix() else { return Ok(()) };
         let mut pause = BACKOFF.0;
         let rows = loop {
-            match scan_all(&*self.parts.store, self.unit, &prefix).await {
+            match scan_all(&*self.parts.store, self.unit, Some(self.header.epoch), &prefix).await {
                 Ok(rows) => break rows,
                 Err(StoreError::Unavailable(_)) => backoff(&*self.parts.clock, &mut pause).await,
                 Err(error) => return Err(error.into()),
@@ -182,32 +216,35 @@ impl<O: Operator> Runner<O> {
     /// # Errors
     /// [`RunError`]; the runner is of no more use then, and neither is its cache.
     pub async fn step(&mut self) -> Result<Step, RunError> {
-        let began = self.parts.progress.begin(self.unit, self.parts.clock.now(), self.header.position);
+        let began = self.parts.progress.begin(self.unit, self.parts.clock.now(), self.applied.position);
         let batch = match self.read().await {
             Ok(batch) => batch,
             Err(ReadError::Unavailable(_)) => {
                 self.parts.clock.sleep(BACKOFF.0).await;
-                return Ok(Step { records: 0, at_end: false });
+                return Ok(Step { records: 0, at_end: false, closed: false });
             }
             Err(ReadError::Corrupt(reason)) => return Err(RunError::Corrupt(reason)),
         };
-        let step = Step { records: batch.records.len(), at_end: batch.at_end };
-        let last_append = batch.records.last().map(|record| record.stamp.append_at);
+        let step = Step { records: batch.records.len(), at_end: batch.at_end, closed: batch.closed };
         let decoded = self.decode(batch.records);
         let newer = decoded.newer;
-        if let Some(position) = decoded.last {
-            self.carry_out(decoded, position).await?;
+        let last = decoded.last;
+        let pulses = self.carry_out(decoded).await?;
+        if newer.is_some() || step.closed || self.is_due() {
+            self.checkpoint().await?;
         }
         if let Some(needed) = newer {
             return Err(RunError::NewerReader { after: self.header.position, needed });
         }
         self.fire().await?;
-        self.parts.progress.end(self.unit, began, last_append, step.at_end);
+        self.parts.progress.end(self.unit, began, last.map(|stamp| stamp.append_at), step.at_end);
+        self.parts.progress.sent(self.unit, &pulses);
         Ok(step)
     }
 
-    /// Load, apply, commit.
-    async fn carry_out(&mut self, decoded: Decoded<O>, position: Position) -> Result<(), RunError> {
+    /// Load, apply, and send what came of it; with an interval the state is stored later.
+    async fn carry_out(&mut self, decoded: Decoded<O>) -> Result<Vec<(Stamp, Pulse)>, RunError> {
+        let Some(last) = decoded.last else { return Ok(Vec::new()) };
         let mut states: BTreeMap<O::Key, Shared<O::State>> = BTreeMap::new();
         for (_, key, _) in &decoded.events {
             if !states.contains_key(key) {
@@ -223,43 +260,110 @@ impl<O: Operator> Runner<O> {
         // A decision reaches the ranking before any section can answer to its copy. The sort is stable, so each stream
         // keeps its order.
         effects.sort_by_key(|record| record.stream == Stream::Submissions);
-        let mut rows = Vec::new();
-        let mut weights = Vec::with_capacity(states.len());
-        for (key, state) in &states {
-            self.operator.rows(key, &mut write(state), &mut rows);
-            weights.push((key.clone(), self.operator.weight(&read(state))));
-        }
-
-        let commit = Commit { unit: self.unit, from: self.header, position, effects, rows };
-        self.commit(&commit).await?;
-        self.header.position = Some(position);
         for (key, state) in &states {
             self.set_timer(key, state);
         }
-        drop(states);
+        self.unstored.since.get_or_insert(self.parts.clock.now());
+        self.unstored.records += decoded.events.len();
+        self.unstored.pulses.extend(decoded.pulses.iter().map(|(_, pulse)| pulse.clone()));
+        self.unstored.states.extend(states);
+        self.applied.position = Some(last.position);
+        self.applied.append_at = last.append_at;
+        if self.parts.settings.checkpoint.is_zero() {
+            self.store(effects).await?;
+        } else {
+            self.send(effects).await?;
+        }
+        Ok(decoded.pulses)
+    }
+
+    /// Tells whether what was applied is to be stored now.
+    fn is_due(&self) -> bool {
+        let Unstored { states, pulses, records, since } = &self.unstored;
+        let Some(since) = since else { return false };
+        // What only pulses moved is visible as it is.
+        let only_pulses = states.is_empty() && !pulses.is_empty();
+        let interval = if only_pulses { IDLE_CHECKPOINT } else { self.parts.settings.checkpoint };
+        let age_ms = self.parts.clock.now().since(*since);
+        *records >= UNSTORED_RECORDS_MAX || u128::from(age_ms) >= interval.as_millis()
+    }
+
+    /// Stores everything that was applied and is not stored yet.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn checkpoint(&mut self) -> Result<(), RunError> {
+        self.store(Vec::new()).await
+    }
+
+    async fn store(&mut self, effects: Vec<Record>) -> Result<(), RunError> {
+        let unstored = std::mem::take(&mut self.unstored);
+        let Some(position) = self.applied.position.filter(|_| self.applied != self.header) else {
+            return Ok(());
+        };
+        let mut rows = Vec::new();
+        let mut weights = Vec::with_capacity(unstored.states.len());
+        for (key, state) in &unstored.states {
+            self.operator.rows(key, &mut write(state), &mut rows);
+            weights.push((key.clone(), self.operator.weight(&read(state))));
+        }
+        let append_at = self.applied.append_at;
+        let commit = Commit { unit: self.unit, from: self.header, position, append_at, effects, rows };
+        self.commit(&commit).await?;
+        self.header = commit.to();
+        self.applied = self.header;
+        drop(unstored.states);
         self.parts.cache.settle(&weights);
         let keys: Vec<O::Key> = weights.into_iter().map(|(key, _)| key).collect();
         self.operator.committed(&keys);
+        self.parts.progress.stored(self.unit, &unstored.pulses);
+        Ok(())
+    }
+
+    /// Appends effects in order, however often it takes: readers drop the repeats.
+    async fn send(&self, effects: Vec<Record>) -> Result<(), RunError> {
+        let mut effects = effects.into_iter().peekable();
+        while effects.peek().is_some() {
+            let chunk: Vec<Record> = effects.by_ref().take(ingest::limits::BATCH_RECORDS_MAX).collect();
+            let mut pause = BACKOFF.0;
+            loop {
+                match self.parts.log.append(chunk.clone()).await {
+                    Ok(_) => break,
+                    Err(AppendError::Overloaded { .. } | AppendError::Unavailable(_)) => {
+                        backoff(&*self.parts.clock, &mut pause).await;
+                    }
+                    Err(AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason)) => {
+                        return Err(RunError::Corrupt(reason));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
     async fn read(&self) -> Result<ReadBatch, ReadError> {
-        let Settings { records_max, bytes_max, wait, linger: _ } = self.parts.settings;
+        let Settings { records_max, bytes_max, wait, .. } = self.parts.settings;
         let now = self.parts.clock.now();
         let due = self.timers.values().map(|timer| timer.next.since(now)).min();
+        let wait =
+            if self.unstored.states.is_empty() { wait } else { wait.min(self.parts.settings.checkpoint) };
         let wait = due.map_or(wait, |ms| wait.min(Duration::from_millis(ms)));
         let limits = ReadLimits { records_max, bytes_max, wait };
-        self.parts.log.read(self.unit.stage.input(), self.unit.partition, self.header.position, limits).await
+        self.parts.log.read(self.unit.stage.input(), self.unit.partition, self.applied.position, limits).await
     }
 
     /// Decodes up to the first record that needs a newer reader; what can never be decoded becomes a dead letter.
     fn decode(&self, records: Vec<StoredRecord>) -> Decoded<O> {
         let events = Vec::with_capacity(records.len());
-        let mut decoded = Decoded { events, dead: Vec::new(), last: None, newer: None };
+        let mut decoded = Decoded { events, pulses: Vec::new(), dead: Vec::new(), last: None, newer: None };
+        let mut append_at = self.applied.append_at;
         for record in records {
             let position = record.stamp.position;
+            append_at = append_at.max(record.stamp.append_at);
+            let stamp = Stamp { append_at, position };
             match self.operator.decode(&record.payload) {
-                Ok((key, event)) => decoded.events.push((record.stamp, key, event)),
+                Ok(codec::Decoded::Event((key, event))) => decoded.events.push((stamp, key, event)),
+                Ok(codec::Decoded::Pulse(pulse)) => decoded.pulses.push((stamp, pulse)),
                 Err(DecodeError::NewerReader { needed }) => {
                     decoded.newer = Some(needed);
                     return decoded;
@@ -278,7 +382,7 @@ impl<O: Operator> Runner<O> {
                     decoded.dead.push(Record { stream: Stream::DeadLetters, partition, payload });
                 }
             }
-            decoded.last = Some(position);
+            decoded.last = Some(stamp);
         }
         decoded
     }
@@ -286,7 +390,7 @@ impl<O: Operator> Runner<O> {
     async fn load(&self, key: &O::Key) -> Result<Shared<O::State>, RunError> {
         let mut pause = BACKOFF.0;
         loop {
-            match self.parts.cache.get(self.unit, key).await {
+            match self.parts.cache.get(self.unit, Some(self.header.epoch), key).await {
                 Ok(state) => return Ok(state),
                 Err(StoreError::Unavailable(_)) => backoff(&*self.parts.clock, &mut pause).await,
                 Err(error) => return Err(error.into()),
@@ -346,7 +450,7 @@ impl<O: Operator> Runner<O> {
         Ok(())
     }
 
-    /// Runs until told to stop, finishing the step it is in.
+    /// Runs until told to stop, finishing the step it is in and storing what it did, or until nothing more can come.
     ///
     /// # Errors
     /// [`RunError`].
@@ -354,6 +458,9 @@ impl<O: Operator> Runner<O> {
         while !*stop.borrow() {
             let began = std::time::Instant::now();
             let step = self.step().await?;
+            if step.closed {
+                break;
+            }
             if step.records > 0 {
                 let stage = self.unit.stage.name();
                 metrics::counter!("podium_stage_records_total", "stage" => stage)
@@ -365,7 +472,7 @@ impl<O: Operator> Runner<O> {
                 }
             }
         }
-        Ok(())
+        self.checkpoint().await
     }
 }
 

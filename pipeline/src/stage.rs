@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use ingest::codec::DecodeError;
+use ingest::codec::{DecodeError, Decoded};
 use ingest::log::Record;
 use operators::event::Stamp;
 use operators::id::UnixMillis;
@@ -25,11 +25,11 @@ pub trait Operator: Send + Sync + 'static {
     /// Returns which stage this is.
     fn stage(&self) -> Stage;
 
-    /// Returns the meaning of a record and the state that it belongs to.
+    /// Returns the meaning of a record and the state that it belongs to, or the pulse that it is.
     ///
     /// # Errors
-    /// As [`ingest::codec::decode_envelope`].
-    fn decode(&self, payload: &[u8]) -> Result<(Self::Key, Self::Event), DecodeError>;
+    /// As [`ingest::codec::decode_submission`].
+    fn decode(&self, payload: &[u8]) -> Result<Decoded<(Self::Key, Self::Event)>, DecodeError>;
 
     /// Returns the prefix of the rows of one state.
     fn prefix(&self, key: &Self::Key) -> Vec<u8>;

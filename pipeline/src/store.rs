@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use ingest::log::{Record, Stream};
 use ingest::partition::PartitionId;
-use operators::id::Position;
+use operators::id::{Position, UnixMillis};
 
 pub mod embedded;
 
@@ -49,6 +49,9 @@ pub struct Header {
     pub epoch: u64,
     /// The last record whose effects and state are durable; the next one is the first that is not.
     pub position: Option<Position>,
+    /// The append time that it was applied with. Those behind it are applied with no earlier one: append times never go
+    /// back, although not every log keeps to that by itself.
+    pub append_at: UnixMillis,
 }
 
 /// Everything that one step changes.
@@ -60,10 +63,19 @@ pub struct Commit {
     pub from: Header,
     /// The last record of the step.
     pub position: Position,
+    /// The append time that it was applied with.
+    pub append_at: UnixMillis,
     /// Effects, in order. They are durable before, or with, anything below.
     pub effects: Vec<Record>,
     /// Rows to write, or with no value to remove; a key occurs once.
     pub rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Commit {
+    /// Returns the header that this commit leaves.
+    pub fn to(&self) -> Header {
+        Header { position: Some(self.position), append_at: self.append_at, ..self.from }
+    }
 }
 
 /// A store did not do it.
@@ -93,17 +105,21 @@ pub trait Store: Send + Sync {
 
     /// Returns up to `limit` rows of a unit whose key starts with `prefix`, in key order, after the key `after`.
     ///
+    /// An owner gives its epoch, and never gets to see what a later owner wrote: going on from that, it would send
+    /// effects which nobody can make again. Other readers give none.
+    ///
     /// # Errors
-    /// `Unavailable`, `Corrupt`.
+    /// `Fenced`: the epoch is over. `Unavailable`, `Corrupt`.
     fn scan<'a>(
         &'a self,
         unit: Unit,
+        epoch: Option<u64>,
         prefix: &'a [u8],
         after: Option<&'a [u8]>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 
-    /// Returns the value of one row of a unit.
+    /// Returns the value of one row of a unit, for any reader.
     ///
     /// # Errors
     /// `Unavailable`, `Corrupt`.
@@ -125,11 +141,16 @@ pub const SCAN_ROWS_MAX: usize = 4_096;
 ///
 /// # Errors
 /// As [`Store::scan`].
-pub async fn scan_all(store: &dyn Store, unit: Unit, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+pub async fn scan_all(
+    store: &dyn Store,
+    unit: Unit,
+    epoch: Option<u64>,
+    prefix: &[u8],
+) -> Result<Vec<Row>, StoreError> {
     let mut rows = Vec::new();
     loop {
         let after = rows.last().map(|(key, _): &Row| key.clone());
-        let page = store.scan(unit, prefix, after.as_deref(), SCAN_ROWS_MAX).await?;
+        let page = store.scan(unit, epoch, prefix, after.as_deref(), SCAN_ROWS_MAX).await?;
         let last = page.len() < SCAN_ROWS_MAX;
         rows.extend(page);
         if last {

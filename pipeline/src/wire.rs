@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::runner::cache::{Bounds, Cache};
 use crate::runner::clock::Clock;
-use crate::runner::progress::Progress;
+use crate::runner::progress::local::Local;
 use crate::runner::{Parts, RunError, Runner, Settings};
 use crate::stage::Operator;
 use crate::stage::grade::Grade;
@@ -48,7 +48,7 @@ impl Stages {
         bounds: Bounds,
     ) -> Self {
         let partitions = log.partitions();
-        let progress = Arc::new(Progress::new(partitions));
+        let progress = Arc::new(Local::new(partitions));
         let notices = Arc::new(Notices::default());
         let grade = Arc::new(Grade::new(partitions, grace.as_millis() as u64));
         let rank = Arc::new(Rank::new(notices.clone()));

@@ -74,6 +74,7 @@ pub(super) fn effect(message: proto::Standings) -> Result<Effect, DecodeError> {
         Wire::Joined(join) => {
             Change::Joined { participant: part::participant(&join.participant)?, name: join.name }
         }
+        Wire::Pulse(_) => return Err(DecodeError::malformed("a pulse is about no quiz")),
         Wire::QuizChanged(changed) => Change::QuizChanged(Box::new(QuizChanged {
             decided: Decided {
                 id: part::parse(&changed.id, "id")?,

@@ -62,6 +62,7 @@ pub(super) fn envelope(message: proto::Submission) -> Result<Envelope, DecodeErr
             command: part::command(copy.command)?,
         },
         Wire::Seal(seal) => Event::Seal { scope: scope(&seal)? },
+        Wire::Pulse(_) => return Err(DecodeError::malformed("a pulse is about no quiz")),
     };
     Ok(Envelope {
         quiz: part::parse(&message.quiz, "quiz")?,

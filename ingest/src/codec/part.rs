@@ -53,22 +53,25 @@ pub fn position_bytes(position: Position) -> Vec<u8> {
     match position.offset() {
         Some(offset) => offset.to_be_bytes().to_vec(),
         None => {
-            let words = position.sequence.iter().chain([&position.sub]);
-            words.flat_map(|word| word.to_be_bytes()).collect()
+            let shard = (position.shard != 0).then(|| position.shard.to_be_bytes());
+            let words = position.sequence.iter().chain([&position.sub]).flat_map(|word| word.to_be_bytes());
+            shard.into_iter().flatten().chain(words).collect()
         }
     }
 }
 
 /// Returns a position from its bytes.
 pub fn position(bytes: &[u8]) -> Result<Position> {
-    let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-    match (bytes.len(), word(0)) {
-        (8, Some(offset)) => Ok(Position::from_offset(offset)),
-        (32, Some(first)) => Ok(Position {
-            sequence: [first, word(8).unwrap_or_default(), word(16).unwrap_or_default()],
-            sub: word(24).unwrap_or_default(),
-        }),
-        _ => Err(DecodeError::Malformed("position has neither 8 nor 32 bytes".into())),
+    let (shard, bytes) = match bytes.split_first_chunk::<4>() {
+        Some((shard, rest)) if bytes.len() == 36 => (u32::from_be_bytes(*shard), rest),
+        _ => (0, bytes),
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let words: Vec<u64> = words.iter().map(|word| u64::from_be_bytes(*word)).collect();
+    match (words.as_slice(), rest) {
+        (&[offset], []) if shard == 0 => Ok(Position::from_offset(offset)),
+        (&[first, second, third, sub], []) => Ok(Position { shard, sequence: [first, second, third], sub }),
+        _ => Err(DecodeError::Malformed("position has none of 8, 32 and 36 bytes".into())),
     }
 }
 

@@ -195,7 +195,7 @@ impl Embedded {
         match self.inner.logs.get((stream, partition)) {
             Some(log) => records::read(log, (stream, partition), from..end, limits),
             // Nothing was ever appended.
-            None => Ok(ReadBatch { records: Vec::new(), at_end: true }),
+            None => Ok(ReadBatch { records: Vec::new(), at_end: true, closed: false }),
         }
     }
 }

@@ -37,7 +37,8 @@ fn submission() -> impl Strategy<Value = SubmissionId> {
 }
 
 fn position() -> impl Strategy<Value = Position> {
-    let wide = any::<([u64; 3], u64)>().prop_map(|(sequence, sub)| Position { sequence, sub });
+    let wide =
+        any::<(u32, [u64; 3], u64)>().prop_map(|(shard, sequence, sub)| Position { shard, sequence, sub });
     prop_oneof![any::<u64>().prop_map(Position::from_offset), wide]
 }
 

@@ -162,7 +162,7 @@ pub(crate) fn effects() -> Vec<(String, Effect)> {
             changed(CommandOutcome::Refused(refusal), Phase::Draft, None),
         ));
     }
-    let wide = Position { sequence: [1, u64::MAX, 2], sub: 3 };
+    let wide = Position { shard: 0, sequence: [1, u64::MAX, 2], sub: 3 };
     let place = |name: &str| if name == "reached" { wide } else { Position::from_offset(40) };
     let effect = |(name, change): (String, Change)| {
         let quiz = "geo-1".parse().unwrap();

@@ -133,7 +133,7 @@ fn a_record_over_the_limit_is_not_encoded() {
 #[test]
 fn a_dead_letter_always_fits_the_log() {
     let payload = vec![9; RECORD_BYTES_MAX].into();
-    let widest = Position { sequence: [u64::MAX; 3], sub: u64::MAX };
+    let widest = Position { shard: u32::MAX, sequence: [u64::MAX; 3], sub: u64::MAX };
     let reason = "\u{10ffff}".repeat(10_000);
     let letter = encode_dead_letter(Stream::DeadLetters, PartitionId(u16::MAX), widest, &reason, &payload);
     assert!(letter.len() <= RECORD_BYTES_MAX);

@@ -64,11 +64,17 @@ impl<O: Operator> Cache<O> {
         &self.operator
     }
 
-    /// Returns a state, loading it if it is not here. Callers at the same moment share one load.
+    /// Returns a state, loading it if it is not here, as [`Store::scan`] with this epoch. Callers at the same moment share
+    /// one load.
     ///
     /// # Errors
     /// As [`Store::scan`]; `Corrupt` also for rows that do not make a state.
-    pub async fn get(&self, unit: Unit, key: &O::Key) -> Result<Shared<O::State>, StoreError> {
+    pub async fn get(
+        &self,
+        unit: Unit,
+        epoch: Option<u64>,
+        key: &O::Key,
+    ) -> Result<Shared<O::State>, StoreError> {
         let cell = {
             let mut entries = self.lock();
             entries.clock += 1;
@@ -80,7 +86,7 @@ impl<O: Operator> Cache<O> {
         };
         let mut loaded = None;
         let load = async || {
-            let rows = scan_all(&*self.store, unit, &self.operator.prefix(key)).await?;
+            let rows = scan_all(&*self.store, unit, epoch, &self.operator.prefix(key)).await?;
             let state = self.operator.restore(key, rows).map_err(StoreError::Corrupt)?;
             loaded = Some(self.operator.weight(&state));
             Ok(Arc::new(RwLock::new(state)))
@@ -181,15 +187,15 @@ mod tests {
         let unit = Unit { stage: Stage::Rank, partition: PartitionId(0) };
         let [busy, idle, other]: [QuizId; 3] = ["busy", "idle", "other"].map(|id| id.parse().unwrap());
 
-        drop(cache.get(unit, &idle).await.unwrap());
-        let held = cache.get(unit, &busy).await.unwrap();
+        drop(cache.get(unit, None, &idle).await.unwrap());
+        let held = cache.get(unit, None, &busy).await.unwrap();
         for revision in 1..=3 {
             write(&held).apply(&join(&busy, revision));
         }
-        let grown = cache.get(unit, &other).await.unwrap();
+        let grown = cache.get(unit, None, &other).await.unwrap();
         cache.settle(&[(other.clone(), 5)]);
         assert!(cache.peek(&idle).is_none(), "nobody uses it");
-        let seen = cache.get(unit, &busy).await.unwrap();
+        let seen = cache.get(unit, None, &busy).await.unwrap();
         assert!(Arc::ptr_eq(&seen, &held));
         assert_eq!(read(&seen).len(), 3);
 
@@ -198,7 +204,7 @@ mod tests {
         cache.settle(&[(other.clone(), 5)]);
         assert!(cache.peek(&busy).is_none());
         drop(grown);
-        drop(cache.get(unit, &idle).await.unwrap());
+        drop(cache.get(unit, None, &idle).await.unwrap());
         assert!(cache.peek(&other).is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ingest::codec::{self, DecodeError, part};
+use ingest::codec::{self, DecodeError, Decoded, part};
 use ingest::log::{Record, Stream};
 use ingest::partition::{of_key, of_section};
 use ingest::proto;
@@ -66,9 +66,9 @@ impl Operator for Grade {
         Stage::Grade
     }
 
-    fn decode(&self, payload: &[u8]) -> Result<(SectionKey, Event), DecodeError> {
-        let envelope = codec::decode_envelope(payload)?;
-        Ok(((envelope.quiz, envelope.section), envelope.event))
+    fn decode(&self, payload: &[u8]) -> Result<Decoded<(SectionKey, Event)>, DecodeError> {
+        let keyed = |envelope: Envelope| ((envelope.quiz, envelope.section), envelope.event);
+        Ok(codec::decode_submission(payload)?.map(keyed))
     }
 
     fn prefix(&self, (quiz, section): &SectionKey) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ingest::codec::{self, DecodeError, part};
+use ingest::codec::{self, DecodeError, Decoded, part};
 use ingest::log::Record;
 use ingest::proto;
 use operators::effect::{Effect, Receipt, Slot, Verdict};
@@ -159,9 +159,8 @@ impl Operator for Rank {
         Stage::Rank
     }
 
-    fn decode(&self, payload: &[u8]) -> Result<(QuizId, Effect), DecodeError> {
-        let effect = codec::decode_effect(payload)?;
-        Ok((effect.quiz.clone(), effect))
+    fn decode(&self, payload: &[u8]) -> Result<Decoded<(QuizId, Effect)>, DecodeError> {
+        Ok(codec::decode_standings(payload)?.map(|effect| (effect.quiz.clone(), effect)))
     }
 
     fn prefix(&self, quiz: &QuizId) -> Vec<u8> {

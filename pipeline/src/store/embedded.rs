@@ -6,6 +6,7 @@ use ingest::codec::part;
 use ingest::error::{AppendError, ReadError};
 use ingest::log::embedded::{Condition, Embedded, Write, WriteError};
 use ingest::proto;
+use operators::id::UnixMillis;
 use prost::Message;
 
 use super::{Commit, Header, Row, Stage, Store, StoreError, Unit};
@@ -51,6 +52,7 @@ impl Store for EmbeddedStore {
     fn scan<'a>(
         &'a self,
         unit: Unit,
+        epoch: Option<u64>,
         prefix: &'a [u8],
         after: Option<&'a [u8]>,
         limit: usize,
@@ -59,6 +61,12 @@ impl Store for EmbeddedStore {
             let after = after.map(|after| row_key(unit, after));
             let rows =
                 self.storage.rows(&row_key(unit, prefix), after.as_deref(), limit).map_err(read_error)?;
+            // Looked at after the rows: whoever wrote some of them had taken the unit before.
+            if let Some(epoch) = epoch
+                && self.header(unit)?.0.epoch != epoch
+            {
+                return Err(StoreError::Fenced);
+            }
             Ok(rows.into_iter().map(|(key, value)| (key[UNIT_BYTES..].to_vec(), value)).collect())
         }
         .boxed()
@@ -72,7 +80,7 @@ impl Store for EmbeddedStore {
     fn commit<'a>(&'a self, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let unit = commit.unit;
-            let to = Header { position: Some(commit.position), ..commit.from };
+            let to = commit.to();
             let mut rows = Vec::with_capacity(commit.rows.len() + 1);
             rows.extend(commit.rows.iter().map(|(key, value)| (row_key(unit, key), value.clone())));
             rows.push((header_key(unit), Some(encode_header(to))));
@@ -118,14 +126,15 @@ fn row_key(unit: Unit, key: &[u8]) -> Vec<u8> {
 
 fn encode_header(header: Header) -> Vec<u8> {
     let position = header.position.map(part::position_bytes);
-    proto::PartitionHeader { epoch: header.epoch, position }.encode_to_vec()
+    proto::PartitionHeader { epoch: header.epoch, position, append_at: header.append_at.0 }.encode_to_vec()
 }
 
 fn decode_header(bytes: &[u8]) -> Result<Header, StoreError> {
     let corrupt = |reason: String| StoreError::Corrupt(format!("header: {reason}"));
     let header = proto::PartitionHeader::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
     let position = header.position.as_deref().map(part::position).transpose();
-    Ok(Header { epoch: header.epoch, position: position.map_err(|error| corrupt(error.to_string()))? })
+    let position = position.map_err(|error| corrupt(error.to_string()))?;
+    Ok(Header { epoch: header.epoch, position, append_at: UnixMillis(header.append_at) })
 }
 
 fn read_error(error: ReadError) -> StoreError {

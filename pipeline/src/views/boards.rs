@@ -18,7 +18,7 @@ use operators::rank::Ranking;
 use tokio::sync::watch;
 
 use crate::runner::cache::{Cache, Shared, read};
-use crate::runner::progress::Progress;
+use crate::runner::progress::local::Local;
 use crate::stage::Operator;
 use crate::stage::rank::{
     Rank, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix,
@@ -31,7 +31,7 @@ pub struct Boards {
     cache: Arc<Cache<Rank>>,
     store: Arc<dyn Store>,
     log: Arc<dyn Log>,
-    progress: Arc<Progress>,
+    progress: Arc<Local>,
     notices: Arc<Notices>,
 }
 
@@ -46,7 +46,7 @@ impl Boards {
         cache: Arc<Cache<Rank>>,
         store: Arc<dyn Store>,
         log: Arc<dyn Log>,
-        progress: Arc<Progress>,
+        progress: Arc<Local>,
         notices: Arc<Notices>,
     ) -> Self {
         Self { cache, store, log, progress, notices }
@@ -68,10 +68,10 @@ impl Boards {
             Some(state) => state,
             None => {
                 let key = board_key(quiz);
-                if self.store.scan(unit, &key, None, 1).await.map_err(unavailable)?.is_empty() {
+                if self.store.scan(unit, None, &key, None, 1).await.map_err(unavailable)?.is_empty() {
                     return Ok(None);
                 }
-                self.cache.get(unit, quiz).await.map_err(unavailable)?
+                self.cache.get(unit, None, quiz).await.map_err(unavailable)?
             }
         };
         let published = read(&state).board().definition.is_some();
@@ -84,8 +84,8 @@ impl Boards {
             return Ok(quiz_view(&read(&state)));
         }
         let unit = self.unit(quiz);
-        let mut rows = scan_all(&*self.store, unit, &board_key(quiz)).await.map_err(unavailable)?;
-        rows.extend(scan_all(&*self.store, unit, &marks_prefix(quiz)).await.map_err(unavailable)?);
+        let mut rows = scan_all(&*self.store, unit, None, &board_key(quiz)).await.map_err(unavailable)?;
+        rows.extend(scan_all(&*self.store, unit, None, &marks_prefix(quiz)).await.map_err(unavailable)?);
         let ranking = self.cache.operator().restore(quiz, rows).map_err(Unavailable)?;
         let view = quiz_view(&ranking);
         Ok(view.map(|view| Arc::new(QuizView { participants, ..Arc::unwrap_or_clone(view) })))
@@ -142,7 +142,7 @@ impl Boards {
 
     async fn read_receipts(&self, quiz: &QuizId, participant: ParticipantId) -> Result<Vec<Receipt>> {
         let prefix = receipts_prefix(quiz, participant);
-        let rows = scan_all(&*self.store, self.unit(quiz), &prefix).await.map_err(unavailable)?;
+        let rows = scan_all(&*self.store, self.unit(quiz), None, &prefix).await.map_err(unavailable)?;
         receipts(&rows).map_err(|error| Unavailable(error.to_string()))
     }
 }
@@ -199,8 +199,11 @@ impl Views for Boards {
             let mut entries = Vec::new();
             for partition in (0..self.log.partitions()).map(PartitionId) {
                 let unit = Unit { stage: Stage::Rank, partition };
-                let rows =
-                    self.store.scan(unit, &prefix, after.as_deref(), limit).await.map_err(unavailable)?;
+                let rows = self
+                    .store
+                    .scan(unit, None, &prefix, after.as_deref(), limit)
+                    .await
+                    .map_err(unavailable)?;
                 entries.extend(rows.iter().filter_map(index_entry));
             }
             entries.sort();
@@ -265,7 +268,7 @@ impl Views for Boards {
         async move {
             let key = receipt_key(quiz, participant, Slot::Question(question));
             // The receipt and, behind it, the mark that it was overruled and what counts instead.
-            let rows = self.store.scan(self.unit(quiz), &key, None, 3).await.map_err(unavailable)?;
+            let rows = self.store.scan(self.unit(quiz), None, &key, None, 3).await.map_err(unavailable)?;
             let receipts = receipts(&rows).map_err(|error| Unavailable(error.to_string()))?;
             Ok(receipts.into_iter().next_back())
         }

@@ -76,7 +76,7 @@ pub(super) fn read(
     range: Range<u64>,
     limits: ReadLimits,
 ) -> Result<ReadBatch, ReadError> {
-    let mut batch = ReadBatch { records: Vec::new(), at_end: range.start >= range.end };
+    let mut batch = ReadBatch { records: Vec::new(), at_end: range.start >= range.end, closed: false };
     if batch.at_end || limits.records_max == 0 {
         return Ok(batch);
     }

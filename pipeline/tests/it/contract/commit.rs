@@ -9,11 +9,12 @@ use super::*;
 pub(super) async fn acquire_raises_the_epoch_and_keeps_the_position<P: Place>() {
     let place = P::new();
     let Opened { store, .. } = place.open().await;
-    assert_eq!(store.acquire(UNIT).await, Ok(Header { epoch: 1, position: None }));
+    assert_eq!(store.acquire(UNIT).await, Ok(Header { epoch: 1, ..Header::default() }));
     let second = store.acquire(UNIT).await.unwrap();
-    assert_eq!(second, Header { epoch: 2, position: None });
+    assert_eq!(second, Header { epoch: 2, ..Header::default() });
     store.commit(&step(second, 7)).await.unwrap();
-    assert_eq!(store.acquire(UNIT).await, Ok(Header { epoch: 3, position: Some(Position::from_offset(7)) }));
+    let third = Header { epoch: 3, position: Some(Position::from_offset(7)), append_at: UnixMillis(7) };
+    assert_eq!(store.acquire(UNIT).await, Ok(third));
 }
 
 pub(super) async fn an_earlier_owner_is_fenced_and_changes_nothing<P: Place>() {
@@ -179,7 +180,7 @@ pub(super) async fn a_restart_keeps_everything<P: Place>() {
     assert_eq!(rows(&*opened.store, UNIT).await.len(), 2);
     assert_eq!(effects(&*opened.log).await, ["e"]);
     let next = opened.store.acquire(UNIT).await.unwrap();
-    assert_eq!(next, Header { epoch: 2, position: Some(commit.position) });
+    assert_eq!(next, Header { epoch: 2, ..after(&commit) });
     drop(opened);
     let opened = place.open().await;
     assert_eq!(opened.store.commit(&step(after(&commit), 1)).await, Err(StoreError::Fenced));

@@ -62,7 +62,7 @@ fn what_comes_of_the_largest_records_fits_the_log() {
     let mut apply = |section: usize, payload: &[u8]| {
         offset += 1;
         let stamp = Stamp { position: Position::from_offset(offset), append_at: UnixMillis(u64::MAX / 2) };
-        let (_, event) = grade.decode(payload).unwrap();
+        let (_, event) = grade.decode(payload).unwrap().event().unwrap();
         let mut effects: Vec<Record> = Vec::new();
         grade.apply(&mut sections[section], &event, stamp, &mut effects);
         assert!(effects.iter().all(|effect| effect.payload.len() <= RECORD_BYTES_MAX));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ingest::log::embedded::{Embedded, Options};
 use ingest::log::{Log, ReadLimits, Record, Stream};
 use ingest::partition::PartitionId;
-use operators::id::Position;
+use operators::id::{Position, UnixMillis};
 use pipeline::store::embedded::EmbeddedStore;
 use pipeline::store::{Commit, Header, Stage, Store, Unit};
 
@@ -92,6 +92,7 @@ fn step(from: Header, offset: u64) -> Commit {
         unit: UNIT,
         from,
         position: Position::from_offset(offset),
+        append_at: UnixMillis(offset),
         effects: Vec::new(),
         rows: Vec::new(),
     }
@@ -99,7 +100,7 @@ fn step(from: Header, offset: u64) -> Commit {
 
 /// Returns where the owner stands after a commit.
 fn after(commit: &Commit) -> Header {
-    Header { position: Some(commit.position), ..commit.from }
+    commit.to()
 }
 
 fn row(key: &str, value: &str) -> (Vec<u8>, Option<Vec<u8>>) {
@@ -122,7 +123,7 @@ async fn effects(log: &dyn Log) -> Vec<String> {
 
 /// Returns all rows of a unit as text.
 async fn rows(store: &dyn Store, unit: Unit) -> Vec<(String, String)> {
-    let rows = store.scan(unit, b"", None, usize::MAX).await.unwrap();
+    let rows = store.scan(unit, None, b"", None, usize::MAX).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     rows.into_iter().map(|(key, value)| (text(key), text(value))).collect()
 }

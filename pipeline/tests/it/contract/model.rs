@@ -114,7 +114,7 @@ async fn run<P: Place>(acts: Vec<Act>) {
             owners[owner] = (after(&commit), Some(commit));
         }
     }
-    let stored = opened.store.scan(UNIT, b"", None, usize::MAX).await.unwrap();
+    let stored = opened.store.scan(UNIT, None, b"", None, usize::MAX).await.unwrap();
     assert_eq!(stored, model.rows.into_iter().collect::<Vec<_>>(), "{acts:?}");
     assert_eq!(effects(&*opened.log).await, model.effects, "{acts:?}");
 }

@@ -168,7 +168,7 @@ impl<O: Operator<State: PartialEq + Debug, Key: Debug>> Twin<O> {
     }
 
     fn apply(&mut self, payload: &[u8], stamp: Stamp) -> Vec<Record> {
-        let (key, event) = self.operator.decode(payload).unwrap();
+        let (key, event) = self.operator.decode(payload).unwrap().event().unwrap();
         assert_eq!(key, self.key);
         let (mut effects, mut same) = (Vec::new(), Vec::new());
         self.operator.apply(&mut self.live, &event, stamp, &mut effects);

@@ -68,7 +68,8 @@ pub(super) async fn pages_and_prefixes_leak_nothing<P: Place>() {
         for limit in [1, 2, 3, 1_000] {
             let mut seen: Vec<Vec<u8>> = Vec::new();
             loop {
-                let page = store.scan(UNIT, prefix, seen.last().map(Vec::as_slice), limit).await.unwrap();
+                let page =
+                    store.scan(UNIT, None, prefix, seen.last().map(Vec::as_slice), limit).await.unwrap();
                 assert!(page.len() <= limit && page.iter().all(|(key, bytes)| *bytes == value(key)));
                 if page.is_empty() {
                     break;
@@ -92,13 +93,13 @@ pub(super) async fn rows_of_any_size_come_back_whole<P: Place>() {
     commit_rows(&*opened.store, UNIT, written.clone()).await;
     drop(opened);
     let store = place.open().await.store;
-    let read = scan_all(&*store, UNIT, b"").await.unwrap();
+    let read = scan_all(&*store, UNIT, None, b"").await.unwrap();
     assert!(
         read.iter()
             .map(|(key, value)| (key, Some(value)))
             .eq(written.iter().map(|(key, value)| (key, value.as_ref())))
     );
-    assert_eq!(scan_all(&*store, UNIT, b"n").await.unwrap().len(), count);
+    assert_eq!(scan_all(&*store, UNIT, None, b"n").await.unwrap().len(), count);
 }
 
 pub(super) async fn units_do_not_see_each_other<P: Place>() {
@@ -120,6 +121,7 @@ pub(super) async fn units_do_not_see_each_other<P: Place>() {
         assert_eq!(rows(&*store, unit).await, expected);
         let (epoch, offset) = if changed { (3, 1) } else { (2, 0) };
         let position = Some(Position::from_offset(offset));
-        assert_eq!(store.acquire(unit).await, Ok(Header { epoch, position }));
+        let append_at = UnixMillis(offset);
+        assert_eq!(store.acquire(unit).await, Ok(Header { epoch, position, append_at }));
     }
 }

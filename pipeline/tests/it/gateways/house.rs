@@ -14,6 +14,7 @@ use ingest::log::embedded::{Embedded, Options};
 use ingest::partition::PartitionId;
 use pipeline::runner::cache::{Bounds, Cache};
 use pipeline::runner::progress::Progress;
+use pipeline::runner::progress::local::Local;
 use pipeline::runner::{Parts, Runner, Settings, Step};
 use pipeline::stage::Operator;
 use pipeline::stage::grade::Grade;
@@ -62,7 +63,7 @@ pub(super) struct House {
     grade: Vec<Runner<Grade>>,
     rank: Vec<Runner<Rank>>,
     late: Vec<Runner<Rank>>,
-    late_progress: Arc<Progress>,
+    late_progress: Arc<Local>,
     _dir: TempDir,
 }
 
@@ -112,7 +113,7 @@ pub(super) async fn house_graced(settings: gateway::Settings, grace_ms: u64) -> 
     (stages.grade.settings, stages.rank.settings) = (step, step);
 
     let late_store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let late_progress = Arc::new(Progress::new(PARTITIONS));
+    let late_progress = Arc::new(Local::new(PARTITIONS));
     let notices = Arc::new(Notices::default());
     let cache =
         Arc::new(Cache::new(Arc::new(Rank::new(notices.clone())), late_store.clone(), Bounds::default()));

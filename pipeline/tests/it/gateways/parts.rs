@@ -206,6 +206,7 @@ impl Store for MemoryStore {
     fn scan<'a>(
         &'a self,
         unit: Unit,
+        _epoch: Option<u64>,
         prefix: &'a [u8],
         after: Option<&'a [u8]>,
         limit: usize,
@@ -226,7 +227,7 @@ impl Store for MemoryStore {
     fn commit<'a>(&'a self, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         assert!(commit.effects.is_empty(), "a rank stage tells nobody anything");
         let mut units = self.0.lock().unwrap();
-        let to = Header { position: Some(commit.position), ..commit.from };
+        let to = commit.to();
         let found = units.headers.insert(commit.unit, to);
         assert_eq!(found, Some(commit.from), "one owner, one step at a time");
         for (key, value) in &commit.rows {

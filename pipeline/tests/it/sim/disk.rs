@@ -38,7 +38,7 @@ pub(super) enum Write {
     /// An immutable page, which means nothing until a header names it.
     Page(PageKey, Changes),
     /// The conditional write that moves a unit on.
-    Header { unit: Unit, epoch: u64, position: Position, named: Vec<PageKey> },
+    Header { unit: Unit, to: Header, named: Vec<PageKey> },
     /// A whole commit at once, as the embedded store does it.
     Whole(Box<Commit>),
     /// The conditional write that takes a unit over.
@@ -192,15 +192,14 @@ impl Disk {
                 self.pages.insert(*key, changes.clone());
                 Done::Written
             }
-            Write::Header { unit, epoch, position, named } => {
+            Write::Header { unit, to, named } => {
                 let found = self.header(*unit);
-                let fits = self.ignores_epoch || found.epoch == *epoch;
-                if !fits || Some(*position) <= found.position {
+                let fits = self.ignores_epoch || found.epoch == to.epoch;
+                if !fits || to.position <= found.position {
                     return Done::Refused(found);
                 }
-                let to = Header { epoch: *epoch, position: Some(*position) };
                 self.name(*unit, named, ledger);
-                self.move_header(*unit, to, rng, ledger);
+                self.move_header(*unit, *to, rng, ledger);
                 Done::Written
             }
             Write::Whole(commit) => self.whole(now, commit, rng, ledger),
@@ -236,7 +235,7 @@ impl Disk {
 
     fn whole(&mut self, now: u64, commit: &Commit, rng: &mut Rng, ledger: &mut Ledger) -> Done {
         let found = self.header(commit.unit);
-        let to = Header { position: Some(commit.position), ..commit.from };
+        let to = commit.to();
         if found == to {
             return Done::Written;
         }

@@ -15,6 +15,7 @@ use operators::event::{Answer, Envelope, Event, Stamp};
 use operators::id::{Position, QuizId, UnixMillis};
 use operators::rank::Ranking;
 use pipeline::runner::progress::Progress;
+use pipeline::runner::progress::local::Local;
 use pipeline::stage::rank::board_key;
 use pipeline::store::{Stage, Store, Unit};
 use pipeline::views::boards::quiz_view;
@@ -28,12 +29,12 @@ use super::world::{Caller, Shared, SkewedClock};
 /// What a gateway knows.
 pub(super) struct View {
     rankings: BTreeMap<QuizId, Ranking>,
-    progress: Progress,
+    progress: Local,
 }
 
 impl View {
     pub(super) fn new(partitions: u16) -> Self {
-        Self { rankings: BTreeMap::new(), progress: Progress::new(partitions) }
+        Self { rankings: BTreeMap::new(), progress: Local::new(partitions) }
     }
 
     /// Returns a quiz as it is seen here, with the time up to which everything is in it.
@@ -46,7 +47,7 @@ impl View {
 }
 
 /// Folds `standings` into the view of one gateway, for ever and at its leisure.
-pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Progress>) {
+pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Local>) {
     let partitions = {
         let mut world = world.lock();
         let partitions = world.plan.partitions;

@@ -78,7 +78,7 @@ fn batch(
     let from = after.map_or(0, |after| all.partition_point(|record| record.stamp.position <= after));
     let records: Vec<_> = all[from..].iter().take(records_max).cloned().collect();
     let at_end = from + records.len() == all.len();
-    ReadBatch { records, at_end }
+    ReadBatch { records, at_end, closed: false }
 }
 
 /// The planted bug "dead letter on a transient error": what could not be read is given up as unreadable.
@@ -106,7 +106,6 @@ pub(super) struct SimStore {
 /// What an owner knows of its unit without asking.
 #[derive(Clone, Default)]
 struct Owned {
-    epoch: u64,
     named: Vec<PageKey>,
     /// The last commit that was tried.
     tried: Option<Position>,
@@ -158,8 +157,7 @@ impl SimStore {
             pages.push(Write::Page(page(part), rows.to_vec()));
         }
         let named = owned.named.clone();
-        let header =
-            Write::Header { unit: commit.unit, epoch: commit.from.epoch, position: commit.position, named };
+        let header = Write::Header { unit: commit.unit, to: commit.to(), named };
         let steps: Vec<Write> = if plan.mutant == Some(Mutant::CheckpointBeforeRows) {
             [header].into_iter().chain(effects).chain(pages).collect()
         } else {
@@ -183,7 +181,7 @@ impl SimStore {
 
     /// A condition that fails on one's own earlier write is success.
     fn accept_own(&self, commit: &Commit, found: Header) -> Result<(), StoreError> {
-        if found == (Header { position: Some(commit.position), ..commit.from }) {
+        if found == commit.to() {
             return Ok(());
         }
         self.world.lock().ledger.faults.fenced += 1;
@@ -212,7 +210,7 @@ impl Store for SimStore {
             let found = read(&self.world, self.caller, look).await.map_err(unavailable)?;
             match self.write(Write::Take { unit, found }).await? {
                 Done::Taken(header, named) => {
-                    let owned = Owned { epoch: header.epoch, named, tried: None };
+                    let owned = Owned { named, tried: None };
                     self.owned().insert(unit, owned);
                     self.world.lock().ledger.faults.take_overs += 1;
                     Ok(header)
@@ -227,12 +225,12 @@ impl Store for SimStore {
     fn scan<'a>(
         &'a self,
         unit: Unit,
+        epoch: Option<u64>,
         prefix: &'a [u8],
         after: Option<&'a [u8]>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         async move {
-            let epoch = self.owned().get(&unit).map(|owned| owned.epoch);
             let look = |world: &mut World| {
                 let fenced = epoch.is_some_and(|epoch| world.disk.header(unit).epoch != epoch);
                 if fenced && world.plan.mutant != Some(Mutant::LoadWithoutFence) {

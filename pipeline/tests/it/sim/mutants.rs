@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use gateway::Clock;
-use ingest::codec::{self, DecodeError};
+use ingest::codec::{self, DecodeError, Decoded};
 use ingest::log::{Record, Stream};
 use operators::effect::{Change, Effect, Standing, Verdict};
 use operators::event::{Event, Stamp};
@@ -143,7 +143,7 @@ impl Operator for BentGrade {
     fn stage(&self) -> Stage {
         self.inner.stage()
     }
-    fn decode(&self, payload: &[u8]) -> Result<(SectionKey, Event), DecodeError> {
+    fn decode(&self, payload: &[u8]) -> Result<Decoded<(SectionKey, Event)>, DecodeError> {
         self.inner.decode(payload)
     }
     fn prefix(&self, key: &SectionKey) -> Vec<u8> {
@@ -264,7 +264,7 @@ impl Operator for BentRank {
     fn stage(&self) -> Stage {
         self.inner.stage()
     }
-    fn decode(&self, payload: &[u8]) -> Result<(QuizId, Effect), DecodeError> {
+    fn decode(&self, payload: &[u8]) -> Result<Decoded<(QuizId, Effect)>, DecodeError> {
         self.inner.decode(payload)
     }
     fn prefix(&self, quiz: &QuizId) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::runner::cache::{Bounds, Cache};
-use pipeline::runner::progress::Progress;
+use pipeline::runner::progress::local::Local;
 use pipeline::runner::{Parts, RunError, Runner, Settings};
 use pipeline::stage::Operator;
 use pipeline::stage::grade::Grade;
@@ -33,7 +33,7 @@ pub(super) fn places(world: &World) -> Vec<Place> {
 pub(super) fn worker(
     world: &Shared,
     number: usize,
-    progress: Arc<Progress>,
+    progress: Arc<Local>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     let place = places(&world.lock())[number];
     let plan = world.lock().plan.clone();
@@ -63,7 +63,7 @@ async fn live<O: Operator>(
     world: Shared,
     place: Place,
     clock: SkewedClock,
-    progress: Arc<Progress>,
+    progress: Arc<Local>,
     operator: O,
 ) {
     let plan = world.lock().plan.clone();
@@ -72,6 +72,7 @@ async fn live<O: Operator>(
         records_max: plan.records_max,
         bytes_max: 4 << 20,
         wait: Duration::from_millis(plan.wait_ms),
+        checkpoint: Duration::ZERO,
         linger: Duration::ZERO,
     };
     loop {

@@ -14,7 +14,7 @@ use ingest::partition::PartitionId;
 use operators::event::Command;
 use operators::id::{CommandId, QuizId, UnixMillis};
 use pipeline::runner::clock::Clock;
-use pipeline::runner::progress::Progress;
+use pipeline::runner::progress::local::Local;
 use pipeline::store::{Commit, Stage, Unit};
 
 use super::disk::{Disk, Done, Write};
@@ -75,7 +75,7 @@ pub(super) struct World {
     /// Commands as hosts sent them, for the planted bug that reads them here.
     pub(super) table: Vec<(QuizId, CommandId, Command)>,
     /// How far the grade workers are, as they report it to everybody.
-    pub(super) graded: Arc<Progress>,
+    pub(super) graded: Arc<Local>,
     /// What each gateway knows.
     pub(super) views: Vec<View>,
     /// What clients and gateways remember, for the checks.
@@ -130,7 +130,7 @@ impl World {
             commits: BTreeMap::new(),
             slept: BTreeSet::new(),
             table: Vec::new(),
-            graded: Arc::new(Progress::new(plan.partitions)),
+            graded: Arc::new(Local::new(plan.partitions)),
             views: (0..plan.gateways.len()).map(|_| View::new(plan.partitions)).collect(),
             ledger: Ledger::default(),
             trace: Trace { hash: 0, wanted: trace, lines: Vec::new() },
