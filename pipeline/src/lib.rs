@@ -1,5 +1,6 @@
 //! Podium's machine room: the runner, the stages, the stores and the wiring of the binary.
 
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod import;

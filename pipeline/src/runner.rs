@@ -273,17 +273,20 @@ impl<O: Operator> Runner<O> {
             self.store(effects).await?;
         } else {
             self.send(effects).await?;
+            if self.unstored.states.is_empty() {
+                // Nothing else waits to be stored, so the views are as these pulses say already.
+                let pulses = std::mem::take(&mut self.unstored.pulses);
+                self.parts.progress.stored(self.unit, self.header, &pulses);
+            }
         }
         Ok(decoded.pulses)
     }
 
     /// Tells whether what was applied is to be stored now.
     fn is_due(&self) -> bool {
-        let Unstored { states, pulses, records, since } = &self.unstored;
+        let Unstored { states, records, since, .. } = &self.unstored;
         let Some(since) = since else { return false };
-        // What only pulses moved is visible as it is.
-        let only_pulses = states.is_empty() && !pulses.is_empty();
-        let interval = if only_pulses { IDLE_CHECKPOINT } else { self.parts.settings.checkpoint };
+        let interval = if states.is_empty() { IDLE_CHECKPOINT } else { self.parts.settings.checkpoint };
         let age_ms = self.parts.clock.now().since(*since);
         *records >= UNSTORED_RECORDS_MAX || u128::from(age_ms) >= interval.as_millis()
     }
@@ -316,7 +319,7 @@ impl<O: Operator> Runner<O> {
         self.parts.cache.settle(&weights);
         let keys: Vec<O::Key> = weights.into_iter().map(|(key, _)| key).collect();
         self.operator.committed(&keys);
-        self.parts.progress.stored(self.unit, &unstored.pulses);
+        self.parts.progress.stored(self.unit, self.header, &unstored.pulses);
         Ok(())
     }
 

@@ -68,7 +68,7 @@ pub struct Commit {
     /// Effects, in order. They are durable before, or with, anything below.
     pub effects: Vec<Record>,
     /// Rows to write, or with no value to remove; a key occurs once.
-    pub rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub rows: Vec<Change>,
 }
 
 impl Commit {
@@ -132,6 +132,46 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Fenced`: stop. `Unavailable`: call again with the same commit. `Corrupt`: call a person.
     fn commit<'a>(&'a self, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// A change of one row: its key, and its value unless it was removed.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// A store whose states can be followed from elsewhere, by readers that own nothing.
+pub trait Follow: Send + Sync + 'static {
+    /// Names one state of a unit, whole.
+    type Head: Clone + Send + Sync + 'static;
+
+    /// Returns where a unit stands now and its state, strongly consistent; `None` before its first owner.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    fn head<'a>(&'a self, unit: Unit) -> BoxFuture<'a, Result<Option<(Header, Self::Head)>, StoreError>>;
+
+    /// Returns the rows that changed from one state to a later one, oldest change first; `None` if that is not kept any
+    /// more and the reader has to start anew.
+    ///
+    /// # Errors
+    /// `Unavailable`: also when the later state is not kept any more, look for a newer one. `Corrupt`.
+    fn changes<'a>(
+        &'a self,
+        unit: Unit,
+        from: &'a Self::Head,
+        to: &'a Self::Head,
+    ) -> BoxFuture<'a, Result<Option<Vec<Change>>, StoreError>>;
+
+    /// Returns rows of one state, as [`Store::scan`] does.
+    ///
+    /// # Errors
+    /// `Unavailable`: also when this state is not kept any more, look for a newer one. `Corrupt`.
+    fn scan_at<'a>(
+        &'a self,
+        unit: Unit,
+        head: &'a Self::Head,
+        prefix: &'a [u8],
+        after: Option<&'a [u8]>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 }
 
 /// Rows read by one scan: enough to make the calls few, bounded in memory.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway::app::Render;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -19,8 +19,15 @@ const SECONDS: [f64; 14] =
 /// How often old samples are folded away.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Libraries whose notes on every file they open are for their own developers; warnings come through.
+const QUIET: [&str; 2] = ["fjall", "lsm_tree"];
+
 /// Starts logging to standard error.
 pub fn logs(format: LogFormat, filter: Targets) {
+    // What is asked for by name comes later, and wins.
+    let quiet = QUIET.map(|target| (target.to_owned(), LevelFilter::WARN));
+    let level = filter.default_level().unwrap_or(LevelFilter::OFF);
+    let filter = Targets::new().with_default(level).with_targets(quiet).with_targets(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

@@ -26,6 +26,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::{Stage, Store, Unit};
 use crate::telemetry;
 use crate::views::boards::Boards;
+use crate::views::local::InProcess;
 use crate::views::notices::Notices;
 
 /// Both stages over every partition, in this process.
@@ -34,6 +35,8 @@ pub struct Stages {
     pub grade: Parts<Grade>,
     /// The rank stage.
     pub rank: Parts<Rank>,
+    /// Their rankings.
+    pub rankings: Arc<InProcess>,
     /// What the gateway reads.
     pub views: Arc<Boards>,
 }
@@ -54,8 +57,8 @@ impl Stages {
         let rank = Arc::new(Rank::new(notices.clone()));
         let grade = Arc::new(Cache::new(grade, store.clone(), bounds));
         let rank = Arc::new(Cache::new(rank, store.clone(), bounds));
-        let views =
-            Arc::new(Boards::new(rank.clone(), store.clone(), log.clone(), progress.clone(), notices));
+        let rankings = Arc::new(InProcess::new(rank.clone(), store.clone(), progress.clone(), partitions));
+        let views = Arc::new(Boards::new(rankings.clone(), log.clone(), notices));
         let settings = Settings::default();
         let grade = Parts {
             log: log.clone(),
@@ -66,7 +69,7 @@ impl Stages {
             settings,
         };
         let rank = Parts { log, store, clock, cache: rank, progress, settings };
-        Self { grade, rank, views }
+        Self { grade, rank, rankings, views }
     }
 
     /// Starts a runner per stage and partition.
@@ -122,7 +125,7 @@ pub async fn up(config: Config) -> anyhow::Result<()> {
     let (close, closed) = watch::channel(false);
     let mut server =
         tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
-    tokio::spawn(announce(ready.clone(), stages.views.clone(), address, config.data.clone()));
+    tokio::spawn(announce(ready.clone(), stages.rankings.clone(), address, config.data.clone()));
 
     let failed = tokio::select! {
         () = terminated() => None,
@@ -157,12 +160,12 @@ async fn wait_for(mut flag: watch::Receiver<bool>) {
 /// Says that the process is ready once every stage has seen the end of its partitions.
 async fn announce(
     ready: Arc<AtomicBool>,
-    views: Arc<Boards>,
+    rankings: Arc<InProcess>,
     address: std::net::SocketAddr,
     data: std::path::PathBuf,
 ) {
     let begun = gateway::Clock::now(&SystemClock);
-    while views.oldest() < begun {
+    while rankings.oldest() < begun {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     ready.store(true, Ordering::Release);

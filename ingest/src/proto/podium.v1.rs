@@ -544,6 +544,34 @@ pub struct PartitionHeader {
     #[prost(uint64, tag = "3")]
     pub append_at: u64,
 }
+/// How far one worker of a stage is, told to the others and to gateways.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Beat {
+    /// by partition of `submissions` (a grade worker)
+    #[prost(message, repeated, tag = "1")]
+    pub graded: ::prost::alloc::vec::Vec<Reached>,
+    /// by partition of `standings` (a rank worker)
+    #[prost(message, repeated, tag = "2")]
+    pub ranked: ::prost::alloc::vec::Vec<Ranked>,
+}
+/// How far one partition of `standings` is ranked and stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ranked {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// every record appended to the same partition of `submissions` before this is in it
+    #[prost(uint64, tag = "2")]
+    pub graded: u64,
+    /// every record appended to any before this is, and every copy of a command
+    #[prost(uint64, tag = "3")]
+    pub settled: u64,
+    /// position in the same partition of `submissions` up to which every record is
+    #[prost(bytes = "vec", tag = "4")]
+    pub through: ::prost::alloc::vec::Vec<u8>,
+    /// in `standings` of what is stored; empty: nothing is
+    #[prost(bytes = "vec", tag = "5")]
+    pub position: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SectionHeader {
     #[prost(uint64, tag = "1")]

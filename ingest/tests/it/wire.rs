@@ -1,14 +1,15 @@
 //! The codec on anything: round trips, newer writers, damage, and noise.
 
 use ingest::codec::{
-    DecodeError, TooLarge, decode_dead_letter, decode_effect, decode_envelope, encode_dead_letter,
-    encode_effect, encode_envelope,
+    DecodeError, Decoded, Pulse, READER, Reached, TooLarge, decode_dead_letter, decode_effect,
+    decode_envelope, decode_standings, decode_submission, encode_dead_letter, encode_effect, encode_envelope,
+    encode_pulse,
 };
 use ingest::limits::RECORD_BYTES_MAX;
 use ingest::log::Stream;
 use ingest::partition::PartitionId;
 use operators::event::{Answer, Event, Response};
-use operators::id::Position;
+use operators::id::{Position, UnixMillis};
 use proptest::prelude::*;
 
 use crate::{arbitrary, samples};
@@ -73,15 +74,19 @@ fn truncated_records_are_malformed() {
     }
 }
 
+/// The first reader that there is not.
+const NEWER: u8 = READER as u8 + 1;
+
 #[test]
 fn a_record_for_a_newer_reader_stops_this_one() {
     for (name, mut bytes, decode) in samples() {
         assert_eq!(bytes[..2], [0x08, 1], "{name} begins with min_reader = 1");
-        bytes[1] = 2;
-        assert_eq!(decode(&bytes), Err(DecodeError::NewerReader { needed: 2 }), "{name}");
+        bytes[1] = NEWER;
+        let newer = Err(DecodeError::NewerReader { needed: NEWER.into() });
+        assert_eq!(decode(&bytes), newer, "{name}");
         // A kind of record that this reader never heard of, and one whose fields changed their wire type.
-        assert_eq!(decode(&[0x08, 2, 0x7a, 1, 9]), Err(DecodeError::NewerReader { needed: 2 }));
-        assert_eq!(decode(&[0x08, 2, 0x10, 5, 0x20, 5]), Err(DecodeError::NewerReader { needed: 2 }));
+        assert_eq!(decode(&[0x08, NEWER, 0x7a, 1, 9]), newer);
+        assert_eq!(decode(&[0x08, NEWER, 0x10, 5, 0x20, 5]), newer);
         assert!(matches!(decode(&[0x08, 1, 0x10, 5, 0x20, 5]), Err(DecodeError::Malformed(_))));
     }
 }
@@ -140,4 +145,31 @@ fn a_dead_letter_always_fits_the_log() {
     let read = decode_dead_letter(&letter).unwrap();
     assert_eq!((read.position, read.reason.chars().count()), (widest, 500));
     assert!(payload.starts_with(&read.payload) && read.payload.len() > RECORD_BYTES_MAX - (8 << 10));
+}
+
+/// Stored for ever, so the bytes never change.
+#[test]
+fn a_pulse_is_read_as_it_was_sent_and_stops_a_reader_that_does_not_know_it() {
+    let through = Position { shard: 3, sequence: [1, 2, 3], sub: 4 };
+    let (graded, settled) = (UnixMillis(300), UnixMillis(200));
+    let reached = Reached { partition: PartitionId(7), graded, settled, through };
+    let pulse = Pulse { slowest: UnixMillis(150), reached: vec![reached] };
+    for (stream, field) in [(Stream::Submissions, 0x4a), (Stream::Standings, 0x6a)] {
+        let bytes = encode_pulse(stream, &pulse);
+        assert_eq!(bytes[..3], [0x08, 2, field], "{stream}: min_reader, then the pulse");
+        assert_eq!(bytes[4..7], [0x08, 0x96, 0x01], "{stream}: the slowest");
+        let read = match stream {
+            Stream::Submissions => decode_submission(&bytes).map(|read| read.map(drop)),
+            _ => decode_standings(&bytes).map(|read| read.map(drop)),
+        };
+        assert_eq!(read, Ok(Decoded::Pulse(pulse.clone())));
+    }
+    assert!(matches!(
+        decode_envelope(&encode_pulse(Stream::Submissions, &pulse)),
+        Err(DecodeError::Malformed(_))
+    ));
+    assert!(matches!(
+        decode_effect(&encode_pulse(Stream::Standings, &pulse)),
+        Err(DecodeError::Malformed(_))
+    ));
 }

@@ -15,11 +15,13 @@ use crate::id::{CommandId, ParticipantId, ParticipantMap, Position, QuizId};
 use crate::quiz::Desk;
 
 pub mod order;
+mod patch;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use order::{Key, Order};
+pub use patch::{Gap, Parts};
 pub use read::{Cursor, Row};
 
 /// The ranking of one quiz, with everything else that readers of the quiz may ask for.

@@ -4,9 +4,10 @@ use ingest::codec::Pulse;
 use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
 
-use crate::store::Unit;
+use crate::store::{Header, Unit};
 
 pub mod local;
+pub mod pulses;
 
 /// Hears from runners how far they are.
 pub trait Progress: Send + Sync {
@@ -20,8 +21,8 @@ pub trait Progress: Send + Sync {
     /// Hears of pulses that were read by a step, once its effects are durable.
     fn sent(&self, _unit: Unit, _pulses: &[(Stamp, Pulse)]) {}
 
-    /// Hears of pulses once the state at them is stored.
-    fn stored(&self, _unit: Unit, _pulses: &[Pulse]) {}
+    /// Hears of pulses once the state at them is stored, with where that stands.
+    fn stored(&self, _unit: Unit, _header: Header, _pulses: &[Pulse]) {}
 }
 
 /// What a step knew when it began.

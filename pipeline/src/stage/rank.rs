@@ -8,9 +8,9 @@ use ingest::log::Record;
 use ingest::proto;
 use operators::effect::{Effect, Receipt, Slot, Verdict};
 use operators::event::Stamp;
-use operators::id::{ParticipantId, ParticipantMap, QuizId, UnixMillis};
+use operators::id::{ParticipantId, QuizId, UnixMillis};
 use operators::quiz::Desk;
-use operators::rank::{Board, Header, Mark, Member, Ranking};
+use operators::rank::{Board, Header, Mark, Member, Parts, Ranking};
 use prost::Message;
 use rust_decimal::Decimal;
 
@@ -127,9 +127,48 @@ fn overrule(receipt: &mut Receipt) {
 ///
 /// # Errors
 /// A row that cannot be read.
-fn receipt(value: &[u8]) -> Result<Receipt, DecodeError> {
+pub fn receipt(value: &[u8]) -> Result<Receipt, DecodeError> {
     let message = proto::Receipt::decode(value).map_err(|error| DecodeError::Malformed(error.to_string()))?;
     part::receipt(message)
+}
+
+/// What a row is to somebody who follows one quiz.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A receipt of a participant.
+    Receipt(ParticipantId),
+    /// A participant's place in the ranking.
+    Member(ParticipantId),
+    /// The quiz itself, or what a section has reached: a command may have become visible.
+    Board,
+    /// Another part of the ranking.
+    Part,
+}
+
+/// Returns what a row is to a quiz; `None` for another's.
+pub fn kind(quiz: &QuizId, key: &[u8]) -> Option<Kind> {
+    let (&family, _) = key.split_first()?;
+    if !matches!(family, FAMILY_RANKING | FAMILY_RECEIPT) {
+        return None;
+    }
+    let rest = key.strip_prefix(key::quiz(family, quiz).as_slice())?;
+    let (&kind, rest) = rest.split_first()?;
+    match (family, kind) {
+        (FAMILY_RECEIPT, _) => key::participant(rest).map(|(participant, _)| Kind::Receipt(participant)),
+        (_, MEMBER) => key::participant(rest).map(|(participant, _)| Kind::Member(participant)),
+        (_, BOARD | MARK) => Some(Kind::Board),
+        _ => Some(Kind::Part),
+    }
+}
+
+/// Returns the name in a participant's row of the ranking.
+pub fn member_name(value: &[u8]) -> Option<String> {
+    proto::Member::decode(value).ok().map(|member| member.name)
+}
+
+/// Returns the prefix of the rows that make a ranking.
+pub fn prefix(quiz: &QuizId) -> Vec<u8> {
+    key::quiz(FAMILY_RANKING, quiz)
 }
 
 /// Returns the key of a quiz in the index of quizzes, which is in the order of ids; `None`: the index's prefix.
@@ -168,7 +207,9 @@ impl Operator for Rank {
     }
 
     fn restore(&self, quiz: &QuizId, rows: Vec<Row>) -> Result<Ranking, String> {
-        restore(quiz, self.prefix(quiz).len(), rows).map_err(|error| error.to_string())
+        let rows = rows.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice())));
+        let parts = parts(quiz, rows).map_err(|error| error.to_string())?;
+        Ok(Ranking::assemble(quiz.clone(), parts))
     }
 
     fn apply(&self, state: &mut Ranking, effect: &Effect, _stamp: Stamp, _effects: &mut Vec<Record>) {
@@ -299,47 +340,49 @@ fn mark(message: proto::Mark) -> Result<Mark, DecodeError> {
     })
 }
 
-fn restore(quiz: &QuizId, prefix: usize, rows: Vec<Row>) -> Result<Ranking, DecodeError> {
+/// Returns the parts of a quiz's ranking that rows under its prefix hold; a row without a value was removed.
+///
+/// # Errors
+/// A row that cannot be read.
+pub fn parts<'a>(
+    quiz: &QuizId,
+    rows: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Result<Parts, DecodeError> {
+    let prefix = key::quiz(FAMILY_RANKING, quiz).len();
     let malformed = |what: &str| DecodeError::Malformed(what.to_owned());
     let decode = |error: prost::DecodeError| DecodeError::Malformed(error.to_string());
-    let mut header = Header::default();
-    let mut state_board = Board::default();
-    let mut marks: BTreeMap<u16, Mark> = BTreeMap::new();
-    let mut tallies = Vec::new();
-    let mut members: Vec<(u32, ParticipantId, Member)> = Vec::new();
+    let mut parts = Parts::default();
     for (key, value) in rows {
         let (&kind, rest) =
             key.get(prefix..).and_then(<[u8]>::split_first).ok_or_else(|| malformed("short key"))?;
+        if kind == TALLY {
+            let (section, question) = rest.split_at_checked(2).ok_or_else(|| malformed("tally"))?;
+            let both = key::number(section).zip(key::number(question));
+            let (section, question) = both.ok_or_else(|| malformed("tally"))?;
+            let tally = value.map(proto::Tally::decode).transpose().map_err(decode)?;
+            let question = (question != UNKNOWN).then_some(question);
+            parts.tallies.push((section, question, tally.map(|tally| part::tally(Some(tally)))));
+            continue;
+        }
+        let value = value.ok_or_else(|| malformed("a part of a ranking is never removed"))?;
         match kind {
             HEADER => {
-                let message = proto::RankingHeader::decode(&*value).map_err(decode)?;
-                header = Header { revision: message.revision, feed: message.feed };
+                let message = proto::RankingHeader::decode(value).map_err(decode)?;
+                parts.header = Some(Header { revision: message.revision, feed: message.feed });
             }
-            BOARD => state_board = board(proto::Board::decode(&*value).map_err(decode)?)?,
+            BOARD => parts.board = Some(board(proto::Board::decode(value).map_err(decode)?)?),
             MARK => {
                 let section = key::number(rest).ok_or_else(|| malformed("section"))?;
-                marks.insert(section, mark(proto::Mark::decode(&*value).map_err(decode)?)?);
-            }
-            TALLY => {
-                let (section, question) = rest.split_at_checked(2).ok_or_else(|| malformed("tally"))?;
-                let both = key::number(section).zip(key::number(question));
-                let (section, question) = both.ok_or_else(|| malformed("tally"))?;
-                let tally = part::tally(Some(proto::Tally::decode(&*value).map_err(decode)?));
-                tallies.push((section, (question != UNKNOWN).then_some(question), tally));
+                parts.marks.insert(section, mark(proto::Mark::decode(value).map_err(decode)?)?);
             }
             MEMBER => {
                 let (id, _) = key::participant(rest).ok_or_else(|| malformed("member"))?;
-                let message = proto::Member::decode(&*value).map_err(decode)?;
+                let message = proto::Member::decode(value).map_err(decode)?;
                 let standing = part::standing(&part::need(message.standing, "standing")?)?;
-                members.push((message.index, id, Member { name: message.name.into(), standing }));
+                parts.members.push((message.index, id, Member { name: message.name.into(), standing }));
             }
             _ => return Err(malformed("unknown kind of row")),
         }
     }
-    for (section, question, tally) in tallies {
-        marks.entry(section).or_default().tallies.insert(question, tally);
-    }
-    members.sort_by_key(|(index, _, _)| *index);
-    let members: ParticipantMap<Member> = members.into_iter().map(|(_, id, member)| (id, member)).collect();
-    Ok(Ranking::restore(quiz.clone(), header, state_board, marks, members))
+    Ok(parts)
 }

@@ -1,4 +1,4 @@
-//! The gateway's views in one process: the rank stage's own states, read under a lock, and its rows.
+//! The gateway's views: rankings, read under a lock, and rows of the rank stage, wherever they come from.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,77 +17,94 @@ use operators::id::{ParticipantId, Position, QuizId, UnixMillis};
 use operators::rank::Ranking;
 use tokio::sync::watch;
 
-use crate::runner::cache::{Cache, Shared, read};
-use crate::runner::progress::local::Local;
-use crate::stage::Operator;
+use crate::runner::cache::{Shared, read};
 use crate::stage::rank::{
-    Rank, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix,
+    self, board_key, index_entry, index_key, marks_prefix, receipt_key, receipts, receipts_prefix,
 };
-use crate::store::{Stage, Store, StoreError, Unit, scan_all};
-use crate::views::notices::Notices;
+use crate::store::{Row, SCAN_ROWS_MAX};
+use crate::views::notices::{Notice, Notices};
 
-/// Views over the states of the rank stage.
+/// Where rankings and rows of the rank stage come from.
+pub trait Source: Send + Sync + 'static {
+    /// Returns a ranking that is in memory.
+    fn peek(&self, quiz: &QuizId) -> Option<Shared<Ranking>>;
+
+    /// Returns a ranking, loading it if it is not in memory; a quiz that nobody published takes none.
+    fn ranking<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Shared<Ranking>>>>;
+
+    /// Returns rows of the rank stage, as [`Store::scan`](crate::store::Store::scan) does.
+    fn scan<'a>(
+        &'a self,
+        partition: PartitionId,
+        prefix: &'a [u8],
+        after: Option<&'a [u8]>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>>>;
+
+    /// Returns the rows that tell what became of a participant's counted answer, if they can be had within the time that
+    /// every answer may take: in one process, not from another machine.
+    fn counted<'a>(&'a self, partition: PartitionId, key: &'a [u8]) -> BoxFuture<'a, Result<Vec<Row>>>;
+
+    /// Returns the time before which everything appended for a quiz is in its views.
+    fn as_of(&self, quiz: &QuizId, sections: u16) -> UnixMillis;
+
+    /// Returns the position in a partition of `submissions` up to which everything is in the quiz's views.
+    fn through(&self, quiz: &QuizId, submissions: PartitionId) -> Option<Position>;
+}
+
+/// Views over rankings.
 pub struct Boards {
-    cache: Arc<Cache<Rank>>,
-    store: Arc<dyn Store>,
+    source: Arc<dyn Source>,
     log: Arc<dyn Log>,
-    progress: Arc<Local>,
     notices: Arc<Notices>,
 }
 
 /// Records read at once when counting what is in flight.
 const IN_FLIGHT_BLOCK: u64 = 2_048;
 
-type Result<T> = std::result::Result<T, Unavailable>;
+/// What a view gives, or that it could not be read.
+pub type Result<T> = std::result::Result<T, Unavailable>;
 
 impl Boards {
-    /// Returns the views of rankings in `cache`, of which `notices` hears.
-    pub fn new(
-        cache: Arc<Cache<Rank>>,
-        store: Arc<dyn Store>,
-        log: Arc<dyn Log>,
-        progress: Arc<Local>,
-        notices: Arc<Notices>,
-    ) -> Self {
-        Self { cache, store, log, progress, notices }
+    /// Returns the views of rankings from `source`, of which `notices` hears.
+    pub fn new(source: Arc<dyn Source>, log: Arc<dyn Log>, notices: Arc<Notices>) -> Self {
+        Self { source, log, notices }
     }
 
-    /// Returns the time before which everything appended is visible, for any quiz.
-    pub fn oldest(&self) -> UnixMillis {
-        self.progress.oldest()
+    fn partition(&self, quiz: &QuizId) -> PartitionId {
+        of_key(quiz.as_str(), self.log.partitions())
     }
 
-    fn unit(&self, quiz: &QuizId) -> Unit {
-        Unit { stage: Stage::Rank, partition: of_key(quiz.as_str(), self.log.partitions()) }
-    }
-
-    /// Returns the ranking of a quiz that was published. Quizzes that do not exist take no memory.
     async fn ranking(&self, quiz: &QuizId) -> Result<Option<Shared<Ranking>>> {
-        let unit = self.unit(quiz);
-        let state = match self.cache.peek(quiz) {
-            Some(state) => state,
-            None => {
-                let key = board_key(quiz);
-                if self.store.scan(unit, None, &key, None, 1).await.map_err(unavailable)?.is_empty() {
-                    return Ok(None);
-                }
-                self.cache.get(unit, None, quiz).await.map_err(unavailable)?
+        let state = self.source.ranking(quiz).await?;
+        Ok(state.filter(|state| read(state).board().definition.is_some()))
+    }
+
+    /// Returns all rows under a prefix.
+    async fn all(&self, partition: PartitionId, prefix: &[u8]) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        loop {
+            let after = rows.last().map(|(key, _): &Row| key.clone());
+            let page = self.source.scan(partition, prefix, after.as_deref(), SCAN_ROWS_MAX).await?;
+            let last = page.len() < SCAN_ROWS_MAX;
+            rows.extend(page);
+            if last {
+                return Ok(rows);
             }
-        };
-        let published = read(&state).board().definition.is_some();
-        Ok(published.then_some(state))
+        }
     }
 
     /// Returns a quiz without loading its members, for a list.
     async fn glance(&self, quiz: &QuizId, participants: u64) -> Result<Option<Arc<QuizView>>> {
-        if let Some(state) = self.cache.peek(quiz) {
+        if let Some(state) = self.source.peek(quiz) {
             return Ok(quiz_view(&read(&state)));
         }
-        let unit = self.unit(quiz);
-        let mut rows = scan_all(&*self.store, unit, None, &board_key(quiz)).await.map_err(unavailable)?;
-        rows.extend(scan_all(&*self.store, unit, None, &marks_prefix(quiz)).await.map_err(unavailable)?);
-        let ranking = self.cache.operator().restore(quiz, rows).map_err(Unavailable)?;
-        let view = quiz_view(&ranking);
+        let partition = self.partition(quiz);
+        let mut rows = self.all(partition, &board_key(quiz)).await?;
+        rows.extend(self.all(partition, &marks_prefix(quiz)).await?);
+        let rows = rows.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice())));
+        let parts = rank::parts(quiz, rows).map_err(|error| Unavailable(error.to_string()))?;
+        let view = quiz_view(&Ranking::assemble(quiz.clone(), parts));
         Ok(view.map(|view| Arc::new(QuizView { participants, ..Arc::unwrap_or_clone(view) })))
     }
 
@@ -95,7 +112,7 @@ impl Boards {
     async fn in_flight(&self, quiz: &QuizId, section: u16, after: Option<Position>) -> Result<u64> {
         let partition: PartitionId = of_section(quiz, section, self.log.partitions());
         // A quiz at rest may share its partition with one that is not: what lies between was looked at already.
-        let mut after = after.max(self.progress.through(quiz, partition));
+        let mut after = after.max(self.source.through(quiz, partition));
         let mut count = 0;
         loop {
             let limits = ReadLimits {
@@ -142,13 +159,9 @@ impl Boards {
 
     async fn read_receipts(&self, quiz: &QuizId, participant: ParticipantId) -> Result<Vec<Receipt>> {
         let prefix = receipts_prefix(quiz, participant);
-        let rows = scan_all(&*self.store, self.unit(quiz), None, &prefix).await.map_err(unavailable)?;
+        let rows = self.all(self.partition(quiz), &prefix).await?;
         receipts(&rows).map_err(|error| Unavailable(error.to_string()))
     }
-}
-
-fn unavailable(error: StoreError) -> Unavailable {
-    Unavailable(error.to_string())
 }
 
 fn is_answer(payload: &[u8], quiz: &QuizId, section: u16) -> bool {
@@ -172,11 +185,11 @@ pub fn quiz_view(ranking: &Ranking) -> Option<Arc<QuizView>> {
 
 impl Views for Boards {
     fn as_of(&self, quiz: &QuizId) -> UnixMillis {
-        let sections = self.cache.peek(quiz).and_then(|state| {
+        let sections = self.source.peek(quiz).and_then(|state| {
             let ranking = read(&state);
             Some(ranking.board().definition.as_ref()?.source().sections)
         });
-        self.progress.as_of(quiz, sections.unwrap_or(1))
+        self.source.as_of(quiz, sections.unwrap_or(1))
     }
 
     fn quiz<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Arc<QuizView>>>> {
@@ -198,12 +211,7 @@ impl Views for Boards {
             let after = after.map(|after| index_key(Some(after)));
             let mut entries = Vec::new();
             for partition in (0..self.log.partitions()).map(PartitionId) {
-                let unit = Unit { stage: Stage::Rank, partition };
-                let rows = self
-                    .store
-                    .scan(unit, None, &prefix, after.as_deref(), limit)
-                    .await
-                    .map_err(unavailable)?;
+                let rows = self.source.scan(partition, &prefix, after.as_deref(), limit).await?;
                 entries.extend(rows.iter().filter_map(index_entry));
             }
             entries.sort();
@@ -267,8 +275,7 @@ impl Views for Boards {
     ) -> BoxFuture<'a, Result<Option<Receipt>>> {
         async move {
             let key = receipt_key(quiz, participant, Slot::Question(question));
-            // The receipt and, behind it, the mark that it was overruled and what counts instead.
-            let rows = self.store.scan(self.unit(quiz), None, &key, None, 3).await.map_err(unavailable)?;
+            let rows = self.source.counted(self.partition(quiz), &key).await?;
             let receipts = receipts(&rows).map_err(|error| Unavailable(error.to_string()))?;
             Ok(receipts.into_iter().next_back())
         }
@@ -319,8 +326,8 @@ impl Views for Boards {
                     if let Some(seen) = self.look(quiz, &awaited).await? {
                         return Ok(seen);
                     }
-                    place.noticed().await;
-                    if matches!(awaited, Awaited::Participant(..)) {
+                    let notice = place.noticed().await;
+                    if notice == Notice::Seen && matches!(awaited, Awaited::Participant(..)) {
                         // This very join was applied, even if a later one has changed the name again.
                         return Ok(Seen::Participant);
                     }

@@ -28,7 +28,7 @@ pub struct Notices {
 #[derive(Default)]
 struct Waiting {
     /// With how many wait for each.
-    places: HashMap<(QuizId, Awaited), (watch::Sender<()>, usize)>,
+    places: HashMap<(QuizId, Awaited), (watch::Sender<Notice>, usize)>,
     count: usize,
 }
 
@@ -46,11 +46,20 @@ struct Kept {
     view: Arc<QuizView>,
 }
 
+/// What those who wait are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It may be visible now.
+    Look,
+    /// It has become visible; something later may hide it again.
+    Seen,
+}
+
 /// A place among those who wait, given back when dropped.
 pub struct Place<'a> {
     notices: &'a Notices,
     key: (QuizId, Awaited),
-    noticed: watch::Receiver<()>,
+    noticed: watch::Receiver<Notice>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,7 +76,7 @@ impl Notices {
             return None;
         }
         waiting.count += 1;
-        let place = waiting.places.entry(key.clone()).or_insert_with(|| (watch::channel(()).0, 0));
+        let place = waiting.places.entry(key.clone()).or_insert_with(|| (watch::channel(Notice::Look).0, 0));
         place.1 += 1;
         let noticed = place.0.subscribe();
         Some(Place { notices: self, key, noticed })
@@ -80,7 +89,7 @@ impl Notices {
         }
         for awaited in awaited {
             if let Some((sender, _)) = waiting.places.get(&(quiz.clone(), awaited)) {
-                sender.send_replace(());
+                sender.send_replace(Notice::Seen);
             }
         }
         if commands {
@@ -89,8 +98,47 @@ impl Notices {
                 .iter()
                 .filter(|((of, awaited), _)| of == quiz && matches!(awaited, Awaited::Command(_)));
             hosts.for_each(|(_, (sender, _))| {
-                sender.send_replace(());
+                sender.send_replace(Notice::Look);
             });
+        }
+    }
+
+    /// Tells whether anybody waits for anything.
+    pub fn is_awaited(&self) -> bool {
+        lock(&self.waiting).count > 0
+    }
+
+    /// Tells whether anybody watches a quiz or waits for something in it.
+    pub fn is_wanted(&self, quiz: &QuizId) -> bool {
+        lock(&self.feeds).get(quiz).is_some_and(|sender| !sender.is_closed())
+            || lock(&self.waiting).places.keys().any(|(of, _)| of == quiz)
+    }
+
+    /// Wakes who waits for what has become visible of a quiz whose feed is at `feed` now, and who watches it.
+    pub fn seen(&self, quiz: &QuizId, awaited: Vec<Awaited>, commands: bool, feed: u64) {
+        self.wake(quiz, awaited, commands);
+        self.move_feed(quiz, feed);
+    }
+
+    /// Wakes everybody who waits for something of a quiz: it may all have become visible.
+    pub fn seen_all(&self, quiz: &QuizId) {
+        let waiting = lock(&self.waiting);
+        let all = waiting.places.iter().filter(|((of, _), _)| of == quiz);
+        all.for_each(|(_, (sender, _))| {
+            sender.send_replace(Notice::Look);
+        });
+    }
+
+    fn move_feed(&self, quiz: &QuizId, feed: u64) {
+        let mut feeds = lock(&self.feeds);
+        match feeds.get(quiz) {
+            Some(sender) if sender.is_closed() => {
+                feeds.remove(quiz);
+            }
+            Some(sender) => {
+                sender.send_if_modified(|newest| raise(newest, feed));
+            }
+            None => {}
         }
     }
 
@@ -126,9 +174,10 @@ impl Notices {
 
 impl Place<'_> {
     /// Returns when there was something to see since the last call.
-    pub async fn noticed(&mut self) {
+    pub async fn noticed(&mut self) -> Notice {
         // The sender lives in the map for as long as a place does.
         let _ = self.noticed.changed().await;
+        *self.noticed.borrow_and_update()
     }
 }
 
@@ -168,16 +217,7 @@ impl Audience for Notices {
         for quiz in quizzes {
             let Some(staged) = lock(&self.staged).remove(quiz) else { continue };
             self.wake(quiz, staged.awaited, staged.commands);
-            let mut feeds = lock(&self.feeds);
-            match feeds.get(quiz) {
-                Some(sender) if sender.is_closed() => {
-                    feeds.remove(quiz);
-                }
-                Some(sender) => {
-                    sender.send_if_modified(|newest| raise(newest, staged.feed));
-                }
-                None => {}
-            }
+            self.move_feed(quiz, staged.feed);
         }
     }
 }

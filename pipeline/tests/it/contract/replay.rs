@@ -9,9 +9,10 @@ use ingest::log::{Record, Stream};
 use operators::definition::Definition;
 use operators::event::{Answer, Command, Envelope, Event, Response, Scope, Stamp};
 use operators::id::{ParticipantId, Position, QuestionId, QuizId, SubmissionId, UnixMillis};
+use operators::rank::Ranking;
 use pipeline::stage::Operator;
 use pipeline::stage::grade::Grade;
-use pipeline::stage::rank::{Rank, Silence};
+use pipeline::stage::rank::{self, Rank, Silence};
 use proptest::prelude::*;
 
 const GRACE_MS: u64 = 2_000;
@@ -227,6 +228,8 @@ fn under(rows: &Rows, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 struct World {
     sections: [Twin<Grade>; 2],
     ranking: Twin<Rank>,
+    /// A reader's copy, brought up to date from the rows that changed.
+    copy: Ranking,
     copies: VecDeque<Vec<u8>>,
     standings: Vec<Vec<u8>>,
     ranked: usize,
@@ -240,6 +243,7 @@ impl World {
         Self {
             sections: [section(0), section(1)],
             ranking: Twin::new(Rank::new(Arc::new(Silence)), quiz()),
+            copy: Ranking::new(quiz()),
             copies: VecDeque::new(),
             standings: Vec::new(),
             ranked: 0,
@@ -313,7 +317,16 @@ impl World {
 
     fn write(&mut self, restore: bool) {
         self.sections.iter_mut().for_each(|section| section.write(restore));
+        let before = self.ranking.live_rows.clone();
         self.ranking.write(restore);
+        let after = &self.ranking.live_rows;
+        let prefix = self.ranking.operator.prefix(&quiz());
+        let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.as_slice(), None));
+        let written = after.iter().filter(|(key, value)| before.get(*key) != Some(value));
+        let changed = written.map(|(key, value)| (key.as_slice(), Some(value.as_slice()))).chain(removed);
+        let parts = rank::parts(&quiz(), changed.filter(|(key, _)| key.starts_with(&prefix))).unwrap();
+        self.copy.patch(parts).unwrap();
+        assert_eq!(self.copy, self.ranking.shadow);
     }
 
     fn deliver(&mut self, count: usize) {

@@ -22,6 +22,7 @@ use pipeline::stage::rank::Rank;
 use pipeline::store::embedded::EmbeddedStore;
 use pipeline::store::{Stage, Store, Unit};
 use pipeline::views::boards::Boards;
+use pipeline::views::local::InProcess;
 use pipeline::views::notices::Notices;
 use pipeline::wire::Stages;
 use serde_json::{Value, json};
@@ -125,7 +126,8 @@ pub(super) async fn house_graced(settings: gateway::Settings, grace_ms: u64) -> 
         progress: late_progress.clone(),
         settings: step,
     };
-    let late_views = Boards::new(cache, late_store, log.clone(), late_progress.clone(), notices.clone());
+    let rankings = InProcess::new(cache, late_store, late_progress.clone(), log.partitions());
+    let late_views = Boards::new(Arc::new(rankings), log.clone(), notices.clone());
 
     let issuer = Issuer::from_key([7; 32]);
     let a = Door::new(stages.views.clone(), &log, &clock, &settings);

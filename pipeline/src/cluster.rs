@@ -1,0 +1,7 @@
+//! Stages apart: what workers and gateways in different processes tell each other, and who runs what.
+//!
+//! Records tell everything that decides about answers: pulses in the streams say how far a stage is. Beats repeat it in
+//! one item per worker, so that a gateway learns with one read how old its views are.
+
+pub mod beats;
+pub mod herald;
