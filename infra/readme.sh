@@ -10,7 +10,7 @@ mkdir -p "$work/target/release"
 cp "$root/target/release/podium" "$root/target/release/loadtest" "$work/target/release/"
 server=""
 cleanup() {
-    for pid in $server ${SERVER:-} ${LOAD:-}; do kill "$pid" 2>/dev/null; done
+    for pid in $server ${SERVER:-} ${LOAD:-} ${CLUSTER:-}; do kill "$pid" 2>/dev/null; done
     # What they still write would be in the way.
     wait 2>/dev/null
     rm -rf "$work"
@@ -45,6 +45,7 @@ run() {
     number=$((number + 1))
     local out=$work/out.$number
     command=${command//..\/shared/$root/..\/shared}
+    command=${command//infra\/local.sh/$root/infra/local.sh}
     printf '%s\n' "\$ $1"
     case "$command" in
     "cargo run --release")

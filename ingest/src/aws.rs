@@ -66,6 +66,11 @@ impl Aws {
         Self { sdk: base.http_client(http).load().await }
     }
 
+    /// Returns a connection to doubles at one address on this machine, without encryption.
+    pub async fn local(endpoint: &str) -> Self {
+        Self::at(endpoint, Builder::new().build_http()).await
+    }
+
     /// Returns what clients are made from.
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
@@ -114,7 +119,7 @@ where
             }
             SdkError::ConstructionFailure(_) => "the call could not be made; check the AWS settings",
             SdkError::ResponseError(_) => "the answer is not one of AWS",
-            _ => "the call failed",
+            SdkError::ServiceError(_) | _ => "the call failed",
         },
     };
     // The outermost words of the SDK say nothing; the innermost name the cause.
@@ -122,5 +127,8 @@ where
     while let Some(inner) = cause.and_then(|cause| cause.source()) {
         cause = Some(inner);
     }
-    cause.map_or_else(|| said.to_owned(), |cause| format!("{said} ({cause})"))
+    let Some(cause) = cause.map(ToString::to_string) else { return said.to_owned() };
+    // A chain of credential providers says what it tried, a line each; the first line is what came of it.
+    let cause = cause.lines().next().unwrap_or_default().trim_end_matches(". Attempted:");
+    format!("{said} ({cause})")
 }

@@ -4,6 +4,7 @@
 pub mod aws;
 pub mod codec;
 pub mod error;
+pub mod lease;
 pub mod limits;
 pub mod log;
 pub mod partition;

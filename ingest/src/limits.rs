@@ -1,7 +1,8 @@
 //! Every bound that the log holds, with the reason for its value.
 
-/// Bytes of one record: a published definition of 4,096 questions fits, and so does a Kinesis record.
-pub const RECORD_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one record: a published definition of 4,096 questions fits. Kinesis takes 1 MiB with the partition key, and
+/// 256 bytes are more than that key and the frame of an aggregate around one record.
+pub const RECORD_BYTES_MAX: usize = (1 << 20) - 256;
 /// Records of one append call: as many as one PutRecords takes.
 pub const BATCH_RECORDS_MAX: usize = 500;
 /// Append calls that may wait for the committer; over it the log is overloaded. At 10,000 calls/s this is 0.8 s.

@@ -12,6 +12,8 @@ use crate::error::{AppendError, ReadError};
 use crate::partition::PartitionId;
 
 pub mod embedded;
+#[cfg(feature = "cluster")]
+pub mod kinesis;
 
 /// A named log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

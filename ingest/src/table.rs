@@ -10,6 +10,8 @@ use aws_sdk_dynamodb::types::{
 
 use crate::aws::{Aws, explain};
 
+pub mod usage;
+
 /// Name of the partition key.
 pub const PK: &str = "pk";
 /// Name of the sort key.

@@ -8,6 +8,10 @@ use crate::{telemetry, wire};
 
 pub mod client;
 pub mod quiz;
+pub mod stages;
+pub mod streams;
+pub mod table;
+pub mod tags;
 pub mod token;
 
 /// Runs every stage until told to stop.

@@ -10,6 +10,8 @@ use clap::Args;
 use gateway::admission::Timing;
 use serde::Deserialize;
 
+pub mod cluster;
+
 /// A duration written as `500ms`, `2s` or `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -75,6 +77,9 @@ pub struct Raw {
     /// Log level, or `target=level` pairs separated by commas [default: info]
     #[arg(long, env = "PODIUM_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+    /// Settings of stages apart; a `[cluster]` table in the file.
+    #[arg(skip)]
+    pub cluster: cluster::Raw,
 }
 
 /// Where settings come from on the command line.
@@ -129,8 +134,21 @@ impl Sources {
             Some(path) => read(path)?,
             None => Raw::default(),
         };
-        check(self.raw, file, unknown_variables(std::env::vars_os().map(|(name, _)| name)))
+        check(self.raw, file, unknown_variables(std::env::vars_os().map(|(name, _)| name)), &Defaults::ONE)
     }
+}
+
+/// What differs between one process and stages apart.
+struct Defaults {
+    grace_ms: u64,
+    margin_ms: u64,
+    view_age_ms_max: u64,
+}
+
+impl Defaults {
+    const ONE: Self = Self { grace_ms: 2_000, margin_ms: 500, view_age_ms_max: 1_000 };
+    /// Records pass two streams that are polled, and a view is stored and followed: each takes its part of a second.
+    const CLUSTER: Self = Self { grace_ms: 5_000, margin_ms: 1_000, view_age_ms_max: 3_500 };
 }
 
 fn read(path: &Path) -> Result<Raw, ConfigError> {
@@ -147,7 +165,7 @@ fn read(path: &Path) -> Result<Raw, ConfigError> {
 
 /// Returns a complaint for each `PODIUM_…` variable that means nothing: a typing error must not be a silent default.
 fn unknown_variables(names: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
-    let command = Sources::augment_args(clap::Command::new("podium"));
+    let command = cluster::Sources::augment_args(clap::Command::new("podium"));
     let known: Vec<String> = command
         .get_arguments()
         .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
@@ -159,7 +177,12 @@ fn unknown_variables(names: impl Iterator<Item = std::ffi::OsString>) -> Vec<Str
     unknown.map(|name| format!("{name} is set but is no setting; known are {}", known.join(", "))).collect()
 }
 
-fn check(flags: Raw, file: Raw, mut problems: Vec<String>) -> Result<Config, ConfigError> {
+fn check(
+    flags: Raw,
+    file: Raw,
+    mut problems: Vec<String>,
+    defaults: &Defaults,
+) -> Result<Config, ConfigError> {
     let listen = flags.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
     if !listen.ip().is_loopback() {
         problems.push(format!(
@@ -176,9 +199,9 @@ fn check(flags: Raw, file: Raw, mut problems: Vec<String>) -> Result<Config, Con
         flag.or(file).map_or(Duration::from_millis(default_ms), |span| span.0)
     };
     let timing = Timing::new(
-        span(flags.grace, file.grace, 2_000),
-        span(flags.margin, file.margin, 500),
-        span(flags.view_age_max, file.view_age_max, 1_000),
+        span(flags.grace, file.grace, defaults.grace_ms),
+        span(flags.margin, file.margin, defaults.margin_ms),
+        span(flags.view_age_max, file.view_age_max, defaults.view_age_ms_max),
     );
     let timing = timing.map_err(|error| problems.push(format!("grace, margin, view_age_max: {error}")));
     let live_interval = span(flags.live_interval, file.live_interval, 500);
@@ -243,15 +266,18 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let flags = Raw { partitions: Some(8), ..Raw::default() };
-        let config = check(flags, file("partitions = 2\ngrace = \"3s\"").unwrap(), Vec::new()).unwrap();
+        let config =
+            check(flags, file("partitions = 2\ngrace = \"3s\"").unwrap(), Vec::new(), &Defaults::ONE)
+                .unwrap();
         assert_eq!((config.partitions, config.timing.grace()), (8, Duration::from_secs(3)));
         assert_eq!(config.listen.port(), 8080);
     }
 
     #[test]
     fn what_check_prints_gives_the_same_settings_again() {
-        let config = check(Raw::default(), Raw::default(), Vec::new()).unwrap();
-        let again = check(Raw::default(), file(&config.to_toml()).unwrap(), Vec::new()).unwrap();
+        let config = check(Raw::default(), Raw::default(), Vec::new(), &Defaults::ONE).unwrap();
+        let again =
+            check(Raw::default(), file(&config.to_toml()).unwrap(), Vec::new(), &Defaults::ONE).unwrap();
         assert_eq!(config.to_toml(), again.to_toml());
     }
 
@@ -259,7 +285,7 @@ mod tests {
     fn every_problem_is_reported_at_once() {
         let raw =
             file("listen = \"0.0.0.0:80\"\npartitions = 0\ngrace = \"1s\"\nlive_interval = \"1ms\"").unwrap();
-        let ConfigError(problems) = check(Raw::default(), raw, Vec::new()).unwrap_err();
+        let ConfigError(problems) = check(Raw::default(), raw, Vec::new(), &Defaults::ONE).unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:?}");
     }
 

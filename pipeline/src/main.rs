@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pipeline::commands::{self, quiz, token};
-use pipeline::config::Sources;
+use pipeline::commands::stages::{self, One};
+use pipeline::commands::{self, quiz, streams, table, token};
+use pipeline::config::{Sources, cluster};
 use pipeline::telemetry;
 
 /// Millions of small, long-lived values and as many short-lived ones: the system's allocator took a seventh of the time.
@@ -29,8 +30,18 @@ enum Command {
     Check(Sources),
     /// Print one token, nothing else
     Token(token::Args),
+    /// Serve clients of a cluster
+    Gateway(cluster::Sources),
+    /// Grade answers in a cluster, with any number of others
+    Grade(cluster::Sources),
+    /// Rank what was graded in a cluster, with any number of others
+    Rank(cluster::Sources),
     /// Publish, import or list quizzes at a running gateway
     Quiz(quiz::Args),
+    /// Make, show or scale the streams of a cluster
+    Streams(streams::Args),
+    /// Make the table of a cluster
+    Table(table::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,7 +54,12 @@ fn main() -> ExitCode {
         Some(Command::Up(sources)) => commands::up(sources),
         Some(Command::Check(sources)) => commands::check(sources),
         Some(Command::Token(args)) => token::run(&args),
+        Some(Command::Gateway(sources)) => stages::run(One::Gateway, sources),
+        Some(Command::Grade(sources)) => stages::run(One::Grade, sources),
+        Some(Command::Rank(sources)) => stages::run(One::Rank, sources),
         Some(Command::Quiz(args)) => quiz::run(args),
+        Some(Command::Streams(args)) => streams::run(args),
+        Some(Command::Table(args)) => table::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

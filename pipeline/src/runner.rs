@@ -83,6 +83,15 @@ pub struct Step {
     pub closed: bool,
 }
 
+/// Why a runner ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Nothing will ever come here again, and everything is stored.
+    Closed,
+}
+
 /// Everything that a runner works with; several runners share one.
 pub struct Parts<O: Operator> {
     /// The log.
@@ -186,6 +195,17 @@ impl<O: Operator> Runner<O> {
             Self { parts, operator, unit, header, applied: header, unstored, timers: BTreeMap::new() };
         runner.arm().await?;
         Ok(runner)
+    }
+
+    /// Returns the runner reading another log from here on, which goes on where this one stands.
+    pub fn reading(mut self, log: Arc<dyn Log>) -> Self {
+        self.parts.log = log;
+        self
+    }
+
+    /// Returns what it runs.
+    pub fn unit(&self) -> Unit {
+        self.unit
     }
 
     /// Returns where the stored state stands.
@@ -457,12 +477,12 @@ impl<O: Operator> Runner<O> {
     ///
     /// # Errors
     /// [`RunError`].
-    pub async fn run(mut self, stop: tokio::sync::watch::Receiver<bool>) -> Result<(), RunError> {
+    pub async fn run(mut self, stop: tokio::sync::watch::Receiver<bool>) -> Result<Ended, RunError> {
         while !*stop.borrow() {
             let began = std::time::Instant::now();
             let step = self.step().await?;
             if step.closed {
-                break;
+                return Ok(Ended::Closed);
             }
             if step.records > 0 {
                 let stage = self.unit.stage.name();
@@ -475,7 +495,8 @@ impl<O: Operator> Runner<O> {
                 }
             }
         }
-        self.checkpoint().await
+        self.checkpoint().await?;
+        Ok(Ended::Stopped)
     }
 }
 

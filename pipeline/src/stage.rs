@@ -13,12 +13,15 @@ pub mod grade;
 mod key;
 pub mod rank;
 
+/// What a record means: the state that it belongs to with the event, or a pulse.
+pub type Meaning<K, E> = Decoded<(K, E)>;
+
 /// What a runner runs: a pure fold with the two translations around it.
 pub trait Operator: Send + Sync + 'static {
     /// Names one state.
     type Key: Clone + Ord + Hash + Send + Sync + 'static;
     /// The decoded meaning of one record.
-    type Event: Send;
+    type Event: Send + Sync;
     /// What the fold keeps.
     type State: Send + Sync + 'static;
 
@@ -29,7 +32,7 @@ pub trait Operator: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`ingest::codec::decode_submission`].
-    fn decode(&self, payload: &[u8]) -> Result<Decoded<(Self::Key, Self::Event)>, DecodeError>;
+    fn decode(&self, payload: &[u8]) -> Result<Meaning<Self::Key, Self::Event>, DecodeError>;
 
     /// Returns the prefix of the rows of one state.
     fn prefix(&self, key: &Self::Key) -> Vec<u8>;

@@ -5,6 +5,8 @@ use ingest::log::{Record, Stream};
 use ingest::partition::PartitionId;
 use operators::id::{Position, UnixMillis};
 
+#[cfg(feature = "cluster")]
+pub mod dynamodb;
 pub mod embedded;
 
 /// A stage of the pipeline that keeps state.
@@ -137,6 +139,9 @@ pub trait Store: Send + Sync {
 /// A change of one row: its key, and its value unless it was removed.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
+/// Where a unit stands, with the name of its state; `None` before its first owner.
+pub type Standing<H> = Option<(Header, H)>;
+
 /// A store whose states can be followed from elsewhere, by readers that own nothing.
 pub trait Follow: Send + Sync + 'static {
     /// Names one state of a unit, whole.
@@ -146,7 +151,7 @@ pub trait Follow: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`, `Corrupt`.
-    fn head<'a>(&'a self, unit: Unit) -> BoxFuture<'a, Result<Option<(Header, Self::Head)>, StoreError>>;
+    fn head<'a>(&'a self, unit: Unit) -> BoxFuture<'a, Result<Standing<Self::Head>, StoreError>>;
 
     /// Returns the rows that changed from one state to a later one, oldest change first; `None` if that is not kept any
     /// more and the reader has to start anew.

@@ -58,8 +58,44 @@ pub fn metrics() -> Result<Render, BuildError> {
     Ok(Arc::new(move || handle.render()))
 }
 
+/// Counters of a cluster, of which a process has those of what it does: what AWS charges for, first of all.
+const CLUSTER_COUNTERS: [(&str, &str); 14] = [
+    (
+        "podium_dynamodb_calls_total",
+        "Calls to the table, by operation, without the tries that the SDK makes again",
+    ),
+    ("podium_dynamodb_write_units_total", "Write units that DynamoDB reported, by what they were spent on"),
+    ("podium_dynamodb_read_units_total", "Read units that DynamoDB reported"),
+    ("podium_kinesis_put_calls_total", "PutRecords calls, by stream"),
+    (
+        "podium_kinesis_put_entries_total",
+        "Entries of PutRecords calls, by stream; each is an aggregate of records",
+    ),
+    ("podium_kinesis_put_units_total", "PUT payload units of 25 KB begun, by stream, as Kinesis bills them"),
+    (
+        "podium_kinesis_put_bytes_total",
+        "Bytes of entries with their keys, by stream, as a shard's quota counts them",
+    ),
+    (
+        "podium_kinesis_put_throttled_total",
+        "Entries not taken because their shard was at its quota, by stream",
+    ),
+    ("podium_kinesis_get_calls_total", "GetRecords calls"),
+    ("podium_kinesis_get_bytes_total", "Bytes that GetRecords calls of stages returned"),
+    ("podium_kinesis_get_throttled_total", "GetRecords calls refused because their shard was at its quota"),
+    (
+        "podium_kinesis_read_records_total",
+        "Entries that stages read from shards, by stream; each is an aggregate of records",
+    ),
+    ("podium_kinesis_subscriptions_total", "Subscriptions to shards, of enhanced fan-out"),
+    (
+        "podium_kinesis_misplaced_total",
+        "Records set aside because they lie on another shard than their partition",
+    ),
+];
+
 fn describe() {
-    use metrics::{Unit, describe_counter, describe_histogram};
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("podium_log_records_total", "Records committed to the embedded log");
     describe_counter!("podium_log_overloaded_total", "Appends refused because the queue was full");
     describe_histogram!(
@@ -77,6 +113,10 @@ fn describe() {
         "podium_dead_letters_total",
         "Records set aside because they can never be read, by stream"
     );
+    for (name, what) in CLUSTER_COUNTERS {
+        describe_counter!(name, what);
+    }
+    describe_gauge!("podium_leases", "Leases that this worker works on, by stage");
 }
 
 /// Prints lines, to whom it may concern: a reader that is gone is no reason to stop.

@@ -14,11 +14,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
+
 use crate::config::Config;
 use crate::runner::cache::{Bounds, Cache};
 use crate::runner::clock::Clock;
 use crate::runner::progress::local::Local;
-use crate::runner::{Parts, RunError, Runner, Settings};
+use crate::runner::{Ended, Parts, RunError, Runner, Settings};
 use crate::stage::Operator;
 use crate::stage::grade::Grade;
 use crate::stage::rank::Rank;
@@ -73,7 +76,7 @@ impl Stages {
     }
 
     /// Starts a runner per stage and partition.
-    pub fn spawn(&self, stop: &watch::Receiver<bool>) -> JoinSet<Result<(), RunError>> {
+    pub fn spawn(&self, stop: &watch::Receiver<bool>) -> JoinSet<Result<Ended, RunError>> {
         let mut runners = JoinSet::new();
         for partition in (0..self.grade.log.partitions()).map(PartitionId) {
             runners.spawn(run(self.grade.clone(), Unit { stage: Stage::Grade, partition }, stop.clone()));
@@ -83,7 +86,11 @@ impl Stages {
     }
 }
 
-async fn run<O: Operator>(parts: Parts<O>, unit: Unit, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+async fn run<O: Operator>(
+    parts: Parts<O>,
+    unit: Unit,
+    stop: watch::Receiver<bool>,
+) -> Result<Ended, RunError> {
     Runner::acquire(parts, unit).await?.run(stop).await
 }
 

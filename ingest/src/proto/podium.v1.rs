@@ -735,3 +735,89 @@ pub struct QuizIndex {
     #[prost(uint64, tag = "1")]
     pub participants: u64,
 }
+/// Where the rows of a stage of one partition are, as its header item in DynamoDB names them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Manifest {
+    /// last record applied; empty: none
+    #[prost(bytes = "vec", tag = "1")]
+    pub position: ::prost::alloc::vec::Vec<u8>,
+    /// so far
+    #[prost(uint64, tag = "2")]
+    pub commits: u64,
+    /// what makes the rows, oldest first
+    #[prost(message, repeated, tag = "3")]
+    pub runs: ::prost::alloc::vec::Vec<Run>,
+    #[prost(message, repeated, tag = "4")]
+    pub retired: ::prost::alloc::vec::Vec<Retired>,
+    /// slots that no page named here is in
+    #[prost(uint64, repeated, tag = "5")]
+    pub free: ::prost::alloc::vec::Vec<u64>,
+    /// numbers given out so far
+    #[prost(uint64, tag = "6")]
+    pub slots: u64,
+    /// numbers given out so far
+    #[prost(uint64, tag = "7")]
+    pub pages: u64,
+}
+/// Rows of a few commits in a row, sorted by key, each key once.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Run {
+    /// commit
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// commit
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+    /// how often its rows were merged
+    #[prost(uint32, tag = "3")]
+    pub level: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub first_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub last_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "6")]
+    pub page_count: u64,
+    /// as stored
+    #[prost(uint64, tag = "7")]
+    pub byte_count: u64,
+    /// in key order; none if there is an index
+    #[prost(message, repeated, tag = "8")]
+    pub pages: ::prost::alloc::vec::Vec<RunPage>,
+    /// a RunIndex
+    #[prost(message, optional, tag = "9")]
+    pub index: ::core::option::Option<Blob>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunIndex {
+    #[prost(message, repeated, tag = "1")]
+    pub pages: ::prost::alloc::vec::Vec<RunPage>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunPage {
+    /// no key in it is lower, every key in those before it is
+    #[prost(bytes = "vec", tag = "1")]
+    pub fence: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub blob: ::core::option::Option<Blob>,
+}
+/// Bytes in one slot, or in several if they are too many for one item.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Blob {
+    /// of the owner that wrote it
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// of the first page of it; those behind it follow
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(uint64, repeated, tag = "3")]
+    pub slots: ::prost::alloc::vec::Vec<u64>,
+}
+/// A run that was merged into another: readers may still be at it for a while.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Retired {
+    #[prost(message, optional, tag = "1")]
+    pub run: ::core::option::Option<Run>,
+    /// all that it takes
+    #[prost(uint64, repeated, tag = "2")]
+    pub slots: ::prost::alloc::vec::Vec<u64>,
+}

@@ -4,6 +4,8 @@ use std::future::Future;
 
 use ingest::log::Log;
 use ingest::log::embedded::{Embedded, Options};
+use operators::event::Stamp;
+use operators::id::Position;
 
 mod append;
 mod read;
@@ -12,10 +14,18 @@ mod read;
 pub(crate) trait Place: Sized {
     /// The log.
     type Log: Log + 'static;
+    /// Writers hear the times that readers see.
+    const TELLS_TIMES: bool = true;
     /// Returns a place without a log yet.
     fn new() -> Self;
     /// Opens the log of this place with four partitions; the one opened before is gone.
     fn open(&self) -> impl Future<Output = Self::Log> + Send;
+    /// Returns positions that the log may give to later records, or never.
+    fn beyond(last: Position) -> Vec<Position>;
+    /// Tells whether a writer and a reader mean the same record.
+    fn is_same(written: Stamp, read: Stamp) -> bool {
+        written.position == read.position && (!Self::TELLS_TIMES || written.append_at == read.append_at)
+    }
 }
 
 /// Runs the suite on a backend.
@@ -58,6 +68,8 @@ macro_rules! contracts {
 }
 
 contracts!(embedded: Directory);
+#[cfg(feature = "cluster")]
+contracts!(kinesis: crate::kinesis::Streams);
 
 /// A directory with an embedded log.
 pub(crate) struct Directory(tempfile::TempDir);
@@ -71,5 +83,10 @@ impl Place for Directory {
 
     async fn open(&self) -> Embedded {
         Embedded::open(self.0.path(), Options { partitions: 4 }).unwrap()
+    }
+
+    fn beyond(last: Position) -> Vec<Position> {
+        let last = last.offset().unwrap();
+        [last + 1, last + 1_000, u64::MAX].map(Position::from_offset).into()
     }
 }

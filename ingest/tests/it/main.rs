@@ -5,8 +5,13 @@ mod arbitrary;
 mod contract;
 mod crash;
 mod damage;
+#[cfg(feature = "cluster")]
+mod faults;
 mod generated;
 mod golden;
+#[cfg(feature = "cluster")]
+mod kinesis;
+mod lease;
 mod proto_text;
 mod samples;
 mod support;

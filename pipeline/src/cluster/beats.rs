@@ -28,7 +28,12 @@ pub trait Beats: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`: leave the next one.
-    fn put<'a>(&'a self, stage: Stage, worker: &'a str, beat: &'a Beat) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn put<'a>(
+        &'a self,
+        stage: Stage,
+        worker: &'a str,
+        beat: &'a Beat,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Returns the newest beats of all workers of a stage, as of now. Those of workers that are gone are still true.
     ///

@@ -73,11 +73,8 @@ impl Herald {
             .map(|partition| Record { stream: Stream::Submissions, partition, payload: pulse.clone() })
             .collect();
         // Effects of what these say are durable: they go to `standings` behind them.
-        let news: Vec<Reached> = graded
-            .iter()
-            .filter(|reached| told.get(&reached.partition) != Some(*reached))
-            .copied()
-            .collect();
+        let news: Vec<Reached> =
+            graded.iter().filter(|reached| told.get(&reached.partition) != Some(*reached)).copied().collect();
         if !news.is_empty() {
             let pulse = Pulse { slowest: UnixMillis(0), reached: news.clone() };
             let payload = encode_pulse(Stream::Standings, &pulse);

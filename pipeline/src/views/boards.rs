@@ -189,7 +189,8 @@ impl Views for Boards {
             let ranking = read(&state);
             Some(ranking.board().definition.as_ref()?.source().sections)
         });
-        self.source.as_of(quiz, sections.unwrap_or(1))
+        // A quiz that is not in memory may have any number: its view, read next, must not be older than this says.
+        self.source.as_of(quiz, sections.unwrap_or(u16::MAX))
     }
 
     fn quiz<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Arc<QuizView>>>> {

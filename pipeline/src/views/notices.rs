@@ -1,6 +1,6 @@
 //! Who waits for what: requests that want to see their own change, and live feeds that want to see any.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway::views::{Awaited, QuizView};
@@ -106,6 +106,11 @@ impl Notices {
     /// Tells whether anybody waits for anything.
     pub fn is_awaited(&self) -> bool {
         lock(&self.waiting).count > 0
+    }
+
+    /// Returns the quizzes in which somebody waits for something.
+    pub fn awaited_quizzes(&self) -> BTreeSet<QuizId> {
+        lock(&self.waiting).places.keys().map(|(quiz, _)| quiz.clone()).collect()
     }
 
     /// Tells whether anybody watches a quiz or waits for something in it.

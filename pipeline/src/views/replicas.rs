@@ -61,9 +61,14 @@ struct Known<H> {
     head: Option<(Option<Position>, H)>,
 }
 
+/// A copy that callers load together.
+type Cell<H> = Arc<OnceCell<Copy<H>>>;
+
 struct Entry<H> {
-    cell: Arc<OnceCell<Copy<H>>>,
+    cell: Cell<H>,
     used: u64,
+    /// What was claimed of the partition when the first asked: a load under way holds no less, but maybe no more.
+    claim: Ranked,
 }
 
 /// A copy, with what may be said of it.
@@ -142,14 +147,22 @@ impl<F: Follow> Replicas<F> {
                 failed = Some(error);
                 continue;
             }
-            lock(&self.state).partitions[usize::from(partition.0)].claim.merge(&claim);
+            let moved = {
+                let known = &mut lock(&self.state).partitions[usize::from(partition.0)].claim;
+                let before = known.position;
+                known.merge(&claim);
+                known.position != before
+            };
+            if moved {
+                self.wake_newcomers(partition);
+            }
         }
         failed.map_or(Ok(()), Err)
     }
 
     /// Brings every copy of a partition up to a claim.
     async fn bring_up(&self, partition: PartitionId, claim: &Ranked) -> Result<()> {
-        let copies: Vec<(QuizId, Arc<OnceCell<Copy<F::Head>>>)> = {
+        let copies: Vec<(QuizId, Cell<F::Head>)> = {
             let state = lock(&self.state);
             let here = |quiz: &QuizId| of_key(quiz.as_str(), self.partitions) == partition;
             let copies = state.copies.iter().filter(|(quiz, entry)| here(quiz) && entry.cell.initialized());
@@ -184,13 +197,37 @@ impl<F: Follow> Replicas<F> {
         Ok(())
     }
 
+    /// Wakes who waits for something in a quiz of which there is no copy: it may have been published just now.
+    fn wake_newcomers(&self, partition: PartitionId) {
+        let here = |quiz: &QuizId| of_key(quiz.as_str(), self.partitions) == partition;
+        for quiz in self.notices.awaited_quizzes().iter().filter(|quiz| here(quiz)) {
+            if !lock(&self.state).copies.get(quiz).is_some_and(|entry| entry.cell.initialized()) {
+                self.notices.seen_all(quiz);
+            }
+        }
+    }
+
     /// Reads where a partition stands now.
     async fn look(&self, partition: PartitionId) -> Result<(Option<Position>, F::Head)> {
         let found = self.store.head(unit(partition)).await.map_err(unavailable)?;
         let (header, head) = found.ok_or_else(|| Unavailable("a claim about nothing".into()))?;
-        let known = (header.position, head);
-        lock(&self.state).partitions[usize::from(partition.0)].head = Some(known.clone());
-        Ok(known)
+        Ok(self.note(partition, header.position, head))
+    }
+
+    /// Notes a state that was looked at, unless a newer one is known: answers may overtake each other, and what was shown
+    /// of a newer one must not be taken back. Returns the newest.
+    fn note(
+        &self,
+        partition: PartitionId,
+        position: Option<Position>,
+        head: F::Head,
+    ) -> (Option<Position>, F::Head) {
+        let mut state = lock(&self.state);
+        let known = &mut state.partitions[usize::from(partition.0)].head;
+        match known {
+            Some(newer) if newer.0 > position => newer.clone(),
+            Some(_) | None => known.insert((position, head)).clone(),
+        }
     }
 
     /// Takes changes over into one copy, and wakes who waits for them. A copy that cannot be brought up is dropped, and
@@ -209,9 +246,8 @@ impl<F: Follow> Replicas<F> {
         };
         if !rows.is_empty() {
             let parts = rank::parts(quiz, rows).map_err(|error| error.to_string());
-            let patched = parts.and_then(|parts| {
-                write(&copy.ranking).patch(parts).map_err(|error| error.to_string())
-            });
+            let patched =
+                parts.and_then(|parts| write(&copy.ranking).patch(parts).map_err(|error| error.to_string()));
             if let Err(reason) = patched {
                 tracing::warn!(%quiz, reason, "a copy of a ranking is loaded anew");
                 return self.start_anew(quiz);
@@ -244,12 +280,24 @@ impl<F: Follow> Replicas<F> {
         }
         match self.store.head(unit(partition)).await.map_err(unavailable)? {
             None => Ok(None),
-            Some((header, head)) => {
-                let known = (header.position, head);
-                lock(&self.state).partitions[usize::from(partition.0)].head = Some(known.clone());
-                Ok(Some(known))
-            }
+            Some((header, head)) => Ok(Some(self.note(partition, header.position, head))),
         }
+    }
+
+    /// Reads rows of one state. If that is not kept any more, the next caller looks for a newer one.
+    async fn scan_at(
+        &self,
+        partition: PartitionId,
+        head: &F::Head,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
+        let rows = self.store.scan_at(unit(partition), head, prefix, after, limit).await;
+        if rows.is_err() {
+            lock(&self.state).partitions[usize::from(partition.0)].head = None;
+        }
+        rows.map_err(unavailable)
     }
 
     async fn load(&self, quiz: &QuizId) -> std::result::Result<Copy<F::Head>, Missing> {
@@ -258,7 +306,7 @@ impl<F: Follow> Replicas<F> {
         let claim = lock(&self.state).partitions[usize::from(partition.0)].claim;
         let Some((position, head)) = self.head(partition).await? else { return Err(Missing::Unpublished) };
         let scan = async |prefix: &[u8], after: Option<&[u8]>, limit| {
-            self.store.scan_at(unit(partition), &head, prefix, after, limit).await.map_err(unavailable)
+            self.scan_at(partition, &head, prefix, after, limit).await
         };
         if scan(&board_key(quiz), None, 1).await?.is_empty() {
             return Err(Missing::Unpublished);
@@ -304,13 +352,29 @@ impl<F: Follow> Replicas<F> {
         }
     }
 
-    fn cell(&self, quiz: &QuizId) -> Arc<OnceCell<Copy<F::Head>>> {
+    fn cell(&self, quiz: &QuizId) -> Cell<F::Head> {
         let mut state = lock(&self.state);
         state.uses += 1;
         let used = state.uses;
-        let entry = state.copies.entry(quiz.clone()).or_insert_with(|| Entry { cell: Arc::default(), used });
+        let claim = state.partitions[usize::from(of_key(quiz.as_str(), self.partitions).0)].claim;
+        let fresh = || Entry { cell: Arc::default(), used, claim };
+        let entry = state.copies.entry(quiz.clone()).or_insert_with(fresh);
         entry.used = used;
         entry.cell.clone()
+    }
+
+    /// Tells whether a copy is the one that is kept.
+    fn has_place(&self, quiz: &QuizId, cell: &Cell<F::Head>) -> bool {
+        lock(&self.state).copies.get(quiz).is_some_and(|entry| Arc::ptr_eq(&entry.cell, cell))
+    }
+
+    /// Returns what may be said of the view of a quiz that is read next. It may come from a load that began long ago.
+    fn claim(&self, quiz: &QuizId) -> Ranked {
+        let state = lock(&self.state);
+        match state.copies.get(quiz) {
+            Some(entry) => entry.cell.get().map_or(entry.claim, |copy| lock(&copy.at).claim),
+            None => state.partitions[usize::from(of_key(quiz.as_str(), self.partitions).0)].claim,
+        }
     }
 }
 
@@ -371,24 +435,27 @@ impl<F: Follow> Source for Replicas<F> {
 
     fn ranking<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Shared<Ranking>>>> {
         async move {
-            if let Some(ranking) = self.peek(quiz) {
-                return Ok(Some(ranking));
-            }
-            // Callers at the same moment share one load.
-            let cell = self.cell(quiz);
-            match cell.get_or_try_init(|| self.load(quiz)).await {
-                Ok(copy) => {
-                    self.settle();
-                    Ok(Some(copy.ranking.clone()))
+            loop {
+                if let Some(ranking) = self.peek(quiz) {
+                    return Ok(Some(ranking));
                 }
-                Err(missing) => {
-                    let mut state = lock(&self.state);
-                    if state.copies.get(quiz).is_some_and(|entry| !entry.cell.initialized()) {
-                        state.copies.remove(quiz);
+                // Callers at the same moment share one load.
+                let cell = self.cell(quiz);
+                match cell.get_or_try_init(|| self.load(quiz)).await {
+                    // Nobody brings up a copy that has lost its place, nor may it show more than the one that has it.
+                    Ok(_) if !self.has_place(quiz, &cell) => {}
+                    Ok(copy) => {
+                        self.settle();
+                        return Ok(Some(copy.ranking.clone()));
                     }
-                    match missing {
-                        Missing::Unpublished => Ok(None),
-                        Missing::Unavailable(error) => Err(error),
+                    Err(missing) => {
+                        if !cell.initialized() && self.has_place(quiz, &cell) {
+                            lock(&self.state).copies.remove(quiz);
+                        }
+                        return match missing {
+                            Missing::Unpublished => Ok(None),
+                            Missing::Unavailable(error) => Err(error),
+                        };
                     }
                 }
             }
@@ -405,7 +472,7 @@ impl<F: Follow> Source for Replicas<F> {
     ) -> BoxFuture<'a, Result<Vec<Row>>> {
         async move {
             let Some((_, head)) = self.head(partition).await? else { return Ok(Vec::new()) };
-            self.store.scan_at(unit(partition), &head, prefix, after, limit).await.map_err(unavailable)
+            self.scan_at(partition, &head, prefix, after, limit).await
         }
         .boxed()
     }
@@ -416,12 +483,7 @@ impl<F: Follow> Source for Replicas<F> {
     }
 
     fn as_of(&self, quiz: &QuizId, sections: u16) -> UnixMillis {
-        let partition = of_key(quiz.as_str(), self.partitions);
-        let claim = {
-            let state = lock(&self.state);
-            let copy = state.copies.get(quiz).and_then(|entry| entry.cell.get());
-            copy.map_or(state.partitions[usize::from(partition.0)].claim, |copy| lock(&copy.at).claim)
-        };
+        let claim = self.claim(quiz);
         let as_of = if sections <= 1 { claim.graded } else { claim.settled };
         // A view from the future: this clock is behind, and would take old views for fresh ones.
         let latest = self.clock.now().plus(self.settings.offset_max.as_millis() as u64);
@@ -429,10 +491,7 @@ impl<F: Follow> Source for Replicas<F> {
     }
 
     fn through(&self, quiz: &QuizId, submissions: PartitionId) -> Option<Position> {
-        let partition = of_key(quiz.as_str(), self.partitions);
-        let state = lock(&self.state);
-        let copy = state.copies.get(quiz).and_then(|entry| entry.cell.get());
-        let claim = copy.map_or(state.partitions[usize::from(partition.0)].claim, |copy| lock(&copy.at).claim);
-        claim.through.filter(|_| submissions == partition)
+        let through = self.claim(quiz).through;
+        through.filter(|_| submissions == of_key(quiz.as_str(), self.partitions))
     }
 }

@@ -3,6 +3,10 @@
 
 mod browser;
 mod contract;
+#[cfg(feature = "cluster")]
+mod doubles;
+#[cfg(feature = "cluster")]
+mod dynamodb;
 mod gateways;
 mod process;
 mod sim;

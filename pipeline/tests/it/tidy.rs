@@ -61,6 +61,22 @@ fn the_core_depends_on_nothing_that_could_do_input_or_output() {
     );
 }
 
+/// Whoever tries Podium on one machine builds nothing of a cluster.
+#[test]
+fn the_first_build_has_nothing_of_aws() {
+    let tree = |features: &[&str]| {
+        let arguments =
+            ["tree", "--offline", "--locked", "-p", "pipeline", "-e", "normal", "--prefix", "none"];
+        let output =
+            Command::new(env!("CARGO")).args(arguments).args(features).current_dir(root()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let is_aws = |line: &&str| line.starts_with("aws-");
+    assert_eq!(tree(&[]).lines().filter(is_aws).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert!(tree(&["--features", "cluster"]).lines().any(|line| is_aws(&line)), "the feature brings it");
+}
+
 /// Calls `visit` with every file of ours that ends in `extension`.
 fn visit_files(dir: &Path, extension: &str, visit: &mut impl FnMut(&Path, &str)) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -42,6 +42,7 @@ pub struct Pulses(Mutex<State>);
 #[derive(Default)]
 struct State {
     owned: BTreeSet<Unit>,
+    stored: BTreeMap<Unit, Position>,
     graded: BTreeMap<PartitionId, Reached>,
     ranked: BTreeMap<PartitionId, Heard>,
 }
@@ -69,6 +70,11 @@ impl Pulses {
         self.lock().owned.remove(&unit);
     }
 
+    /// Returns where the stored state of a unit stands, if it was stored here.
+    pub fn stored_at(&self, unit: Unit) -> Option<Position> {
+        self.lock().stored.get(&unit).copied()
+    }
+
     /// Returns the partitions of a stage that this process runs.
     pub fn owned(&self, stage: Stage) -> Vec<PartitionId> {
         let state = self.lock();
@@ -85,7 +91,8 @@ impl Pulses {
         let state = self.lock();
         let ranked = state.ranked.iter().map(|(&partition, heard)| {
             let own = heard.of.get(&partition);
-            let settled = (0..partitions).map(|of| heard.of.get(&PartitionId(of)).map(|reached| reached.settled));
+            let settled =
+                (0..partitions).map(|of| heard.of.get(&PartitionId(of)).map(|reached| reached.settled));
             // A partition of which nothing was heard may be behind by anything.
             let settled = settled.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min());
             let ranked = Ranked {
@@ -130,10 +137,11 @@ impl Progress for Pulses {
     }
 
     fn stored(&self, unit: Unit, header: Header, pulses: &[Pulse]) {
+        let mut state = self.lock();
+        state.stored.extend(header.position.map(|position| (unit, position)));
         if unit.stage != Stage::Rank {
             return;
         }
-        let mut state = self.lock();
         let heard = state.ranked.entry(unit.partition).or_default();
         heard.position = heard.position.max(header.position);
         for reached in pulses.iter().flat_map(|pulse| &pulse.reached) {
@@ -170,7 +178,11 @@ mod tests {
             settled: UnixMillis(90),
             through: Position::from_offset(7),
         };
-        assert_eq!(reached, [expected], "an earlier one takes nothing back, and no copy is settled before its record");
+        assert_eq!(
+            reached,
+            [expected],
+            "an earlier one takes nothing back, and no copy is settled before its record"
+        );
     }
 
     #[test]

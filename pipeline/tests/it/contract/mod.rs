@@ -34,6 +34,28 @@ pub(crate) trait Place: Sized {
 }
 
 macro_rules! contract {
+    ($backend:ident, $place:ty) => {
+        contract!(
+            $backend,
+            $place,
+            [
+                commit::acquire_raises_the_epoch_and_keeps_the_position,
+                commit::an_earlier_owner_is_fenced_and_changes_nothing,
+                commit::the_same_commit_twice_is_success,
+                commit::a_commit_from_a_stale_position_is_fenced,
+                commit::effects_come_in_order_once_per_commit,
+                commit::owners_that_take_over_at_once_get_different_epochs,
+                commit::two_owners_at_once_never_both_commit,
+                commit::a_restart_keeps_everything,
+                rows::rows_are_there_after_the_commit_and_not_before,
+                rows::removed_rows_are_gone,
+                rows::pages_and_prefixes_leak_nothing,
+                rows::rows_of_any_size_come_back_whole,
+                rows::units_do_not_see_each_other,
+                model::random_owners_against_a_model,
+            ]
+        );
+    };
     ($backend:ident, $place:ty, [$($module:ident :: $test:ident),* $(,)?]) => {
         mod $backend {
             use super::*;
@@ -48,26 +70,9 @@ macro_rules! contract {
     };
 }
 
-contract!(
-    embedded,
-    Directory,
-    [
-        commit::acquire_raises_the_epoch_and_keeps_the_position,
-        commit::an_earlier_owner_is_fenced_and_changes_nothing,
-        commit::the_same_commit_twice_is_success,
-        commit::a_commit_from_a_stale_position_is_fenced,
-        commit::effects_come_in_order_once_per_commit,
-        commit::owners_that_take_over_at_once_get_different_epochs,
-        commit::two_owners_at_once_never_both_commit,
-        commit::a_restart_keeps_everything,
-        rows::rows_are_there_after_the_commit_and_not_before,
-        rows::removed_rows_are_gone,
-        rows::pages_and_prefixes_leak_nothing,
-        rows::rows_of_any_size_come_back_whole,
-        rows::units_do_not_see_each_other,
-        model::random_owners_against_a_model,
-    ]
-);
+contract!(embedded, Directory);
+#[cfg(feature = "cluster")]
+contract!(dynamodb, crate::dynamodb::double::Cloud);
 
 /// A directory with an embedded store.
 struct Directory(tempfile::TempDir);

@@ -1,6 +1,5 @@
 //! Kill -9 again and again, on one directory, while answers come in: what was acknowledged is there, once, and adds up.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,8 @@ use super::harness::{Client, Dice, PATIENCE, Podium, Reply, text};
 
 mod model;
 
-use model::{Acked, Game, Story, Task, check};
+pub(super) use model::Game;
+use model::{Acked, Story, Task, check};
 
 const QUIZ: &str = "crashes";
 /// A host's token outlives every process that it is shown to.
@@ -32,7 +32,7 @@ async fn twenty_kills_lose_no_acknowledged_answer_and_count_none_twice() {
         rounds: 20,
         questions_per_round: 3,
     };
-    play(game).await;
+    play(game, One::start().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +46,79 @@ async fn kills_lose_nothing_with_eight_sections_and_points_that_depend_on_time()
         rounds: 10,
         questions_per_round: 1,
     };
-    play(game).await;
+    play(game, One::start().await).await;
+}
+
+/// What is struck while players play, and goes on.
+pub(super) trait House {
+    /// Returns a client of it, as a host.
+    async fn host(&self) -> Client;
+
+    /// Does something bad to it within a round of so many tasks, and returns once it can be reached again; `server` is
+    /// told where.
+    async fn strike(
+        &mut self,
+        acks: watch::Receiver<u64>,
+        dice: &mut Dice,
+        tasks: u64,
+        server: &watch::Sender<Client>,
+    );
+
+    /// Crashes as a whole and comes back; returns a client without a token.
+    async fn come_back(&mut self) -> Client;
+}
+
+/// One process on one directory, killed and started again.
+struct One {
+    data: tempfile::TempDir,
+    podium: Option<Podium>,
+}
+
+impl One {
+    async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let podium = Some(Podium::start(data.path()).await);
+        Self { data, podium }
+    }
+
+    fn podium(&self) -> &Podium {
+        self.podium.as_ref().expect("it is running")
+    }
+}
+
+impl House for One {
+    async fn host(&self) -> Client {
+        self.podium().client().with(&self.podium().token(&HOST).await)
+    }
+
+    /// Kills the server after a random number of acknowledgements, or at a random moment, and starts it again.
+    async fn strike(
+        &mut self,
+        mut acks: watch::Receiver<u64>,
+        dice: &mut Dice,
+        tasks: u64,
+        server: &watch::Sender<Client>,
+    ) {
+        let target = *acks.borrow() + dice.below(tasks);
+        let moment = Duration::from_millis(dice.below(1_500));
+        // Whichever comes first; the moment is the crash itself, nothing waits for it.
+        tokio::time::timeout(moment, acks.wait_for(|&acks| acks >= target)).await.ok();
+        self.podium = None;
+        if dice.below(3) == 0 {
+            let recovering = Podium::launch(self.data.path(), &[]);
+            tokio::time::sleep(Duration::from_millis(dice.below(400))).await;
+            drop(recovering);
+        }
+        self.podium = Some(Podium::start(self.data.path()).await);
+        let token = server.borrow().token.clone();
+        server.send_replace(self.podium().client().holding(token));
+    }
+
+    async fn come_back(&mut self) -> Client {
+        self.podium = None;
+        self.podium = Some(Podium::start(self.data.path()).await);
+        self.podium().client()
+    }
 }
 
 /// The players' side, which lives on while servers come and go.
@@ -58,11 +130,9 @@ struct Hall {
 }
 
 /// Plays a game over crashes and checks its end, which a last crash must not change.
-async fn play(game: Game) {
-    let data = tempfile::tempdir().unwrap();
-    let mut podium = Podium::start(data.path()).await;
-    let token = podium.token(&HOST).await;
-    let host = podium.client().with(&token);
+pub(super) async fn play(game: Game, mut house: impl House) {
+    let host = house.host().await;
+    let token = host.token.clone();
     host.publish_and_open(QUIZ, &game.definition()).await;
     let (server, at) = watch::channel(host);
     let hall = Hall { at, acks: watch::Sender::new(0) };
@@ -71,10 +141,9 @@ async fn play(game: Game) {
     let mut acked = Vec::new();
     for (round, chains) in game.tasks().into_iter().enumerate() {
         let tasks = chains.iter().map(Vec::len).sum::<usize>() as u64;
-        let strike = strike(podium, data.path(), &hall, &mut dice, tasks, &server);
-        let (done, next) = tokio::join!(hall.round(&game, round, chains, &mut players), strike);
+        let strike = house.strike(hall.acks.subscribe(), &mut dice, tasks, &server);
+        let (done, ()) = tokio::join!(hall.round(&game, round, chains, &mut players), strike);
         acked.extend(done);
-        podium = next;
     }
     let host = server.borrow().clone();
     host.command(QUIZ, &json!({"type": "close"})).await;
@@ -84,36 +153,8 @@ async fn play(game: Game) {
     let repeated = &story.books["repeated"];
     println!("seed {}: {} acknowledged, {repeated} repeated in the log", game.seed, acked.len());
 
-    podium.kill();
-    let podium = Podium::start(data.path()).await;
-    let again = read(&podium.client().with(&token), &players).await;
+    let again = read(&house.come_back().await.holding(token), &players).await;
     assert_eq!(story, again, "a last crash changed a final result");
-}
-
-/// Kills the server after a random number of acknowledgements, or at a random moment, and starts it again.
-async fn strike(
-    podium: Podium,
-    data: &Path,
-    hall: &Hall,
-    dice: &mut Dice,
-    tasks: u64,
-    server: &watch::Sender<Client>,
-) -> Podium {
-    let mut acks = hall.acks.subscribe();
-    let target = *acks.borrow() + dice.below(tasks);
-    let moment = Duration::from_millis(dice.below(1_500));
-    // Whichever comes first; the moment is the crash itself, nothing waits for it.
-    tokio::time::timeout(moment, acks.wait_for(|&acks| acks >= target)).await.ok();
-    podium.kill();
-    if dice.below(3) == 0 {
-        let recovering = Podium::launch(data, &[]);
-        tokio::time::sleep(Duration::from_millis(dice.below(400))).await;
-        drop(recovering);
-    }
-    let podium = Podium::start(data).await;
-    let token = server.borrow().token.clone();
-    server.send_replace(podium.client().holding(token));
-    podium
 }
 
 impl Hall {

@@ -1,10 +1,14 @@
 //! The real binary on a port of its own: started, stopped, killed, misused and played with over HTTP.
 
 mod canary;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commands;
 mod crash;
 pub(crate) mod harness;
 mod hostile;
+#[cfg(feature = "cluster")]
+mod operators;
 mod start;
 mod stop;
 pub(crate) mod trivia;

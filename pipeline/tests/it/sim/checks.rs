@@ -67,7 +67,9 @@ pub(super) fn check(world: &mut World, ended: Ended) -> Census {
             case.books(ledger);
             case.verdicts(ledger);
         }
-        case.acknowledged(ledger);
+        case.acknowledged(ledger, plan.is_cluster);
+        // On one machine the worker's clock says how far it is, and the log's when something was appended.
+        case.ages(ledger, if plan.is_cluster { 0 } else { plan.timing.margin().as_millis() as u64 / 2 });
         case.counted_were_handed_in(ledger);
         case.replays(disk, ledger);
         case.count(&mut census);
@@ -273,12 +275,12 @@ impl Case {
     }
 
     /// I1 and C17: an acknowledged answer is in the log, and if it was valid and in time, it or an earlier one counts.
-    fn acknowledged(&self, ledger: &mut Ledger) {
+    fn acknowledged(&self, ledger: &mut Ledger, is_cluster: bool) {
         for acked in ledger.acked.clone().iter().filter(|acked| acked.answer.quiz == *self.quiz()) {
             let HandIn { participant, submission, .. } = acked.answer;
             let section = participant.section(self.sections.len() as u16);
             let judged = &self.truth.judged[usize::from(section)];
-            let Some(found) = judged.iter().find(|judged| is_it(judged, acked)) else {
+            let Some(found) = judged.iter().find(|judged| is_it(judged, acked, is_cluster)) else {
                 ledger.violated("I1", format!("{submission} was acknowledged and is not in the log"));
                 continue;
             };
@@ -322,6 +324,20 @@ impl Case {
                     "I1",
                     format!("{submission} was too early although its question was seen open"),
                 );
+            }
+        }
+    }
+
+    /// C17's other half: a view shows every decision that was appended before the time that it claims to be as of.
+    fn ages(&self, ledger: &mut Ledger, slack_ms: u64) {
+        let claims = ledger.claims.iter().filter(|((quiz, _), _)| quiz == self.quiz());
+        let claims: Vec<(u64, u64)> = claims.map(|((_, number), as_of)| (*number, as_of.0)).collect();
+        for (number, as_of) in claims {
+            let before = |(at, _): &&(u64, _)| at + slack_ms < as_of;
+            let decided = self.truth.commands.iter().filter(before).count() as u64;
+            if number < decided {
+                let detail = format!("a view as of {as_of} shows {number} decisions, there were {decided}");
+                ledger.violated("age", format!("{}: {detail}", self.quiz()));
             }
         }
     }
@@ -410,12 +426,16 @@ impl Case {
 }
 
 /// Tells whether this record is the one that was acknowledged: where the gateway says, or else anywhere.
-fn is_it(judged: &Judged, acked: &Acked) -> bool {
+fn is_it(judged: &Judged, acked: &Acked, is_cluster: bool) -> bool {
     let same = judged.answer.submission == acked.answer.submission
         && judged.answer.participant == acked.answer.participant
         && judged.answer.response == acked.answer.response;
     let place: Option<(PartitionId, Stamp)> = acked.at;
-    same && place.is_none_or(|place| place == (judged.partition, judged.stamp))
+    // The log of a cluster does not tell its writers when it took a record.
+    let as_told = |stamp: Stamp| {
+        if is_cluster { stamp.position == judged.stamp.position } else { stamp == judged.stamp }
+    };
+    same && place.is_none_or(|(partition, stamp)| partition == judged.partition && as_told(stamp))
 }
 
 /// Section, revision and ordinal of an effect.

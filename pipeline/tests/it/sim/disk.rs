@@ -4,12 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ingest::lease::Lease;
 use ingest::log::{Record, StoredRecord, Stream};
 use ingest::partition::PartitionId;
 use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
-use pipeline::store::{Commit, Header, Row, Unit};
+use pipeline::store::{Change, Commit, Header, Row, Stage, Unit};
 
+use super::cluster::leases::{Items, Op};
+use super::cluster::shards::Lineage;
 use super::executor::Rng;
 use super::ledger::Ledger;
 use super::mutants::Mutant;
@@ -41,8 +44,12 @@ pub(super) enum Write {
     Header { unit: Unit, to: Header, named: Vec<PageKey> },
     /// A whole commit at once, as the embedded store does it.
     Whole(Box<Commit>),
-    /// The conditional write that takes a unit over.
-    Take { unit: Unit, found: u64 },
+    /// The conditional write that takes a unit over, on a shard of this number.
+    Take { unit: Unit, found: u64, shard: u32 },
+    /// A conditional write of a lease.
+    Lease(Stage, Box<Op>),
+    /// How far a worker is.
+    Beat(Stage, String, Vec<u8>),
 }
 
 /// What came of a write.
@@ -54,6 +61,8 @@ pub(super) enum Done {
     Refused(Header),
     /// Taken, with the pages that the header names.
     Taken(Header, Vec<PageKey>),
+    /// The lease, if it is as the writer wants it.
+    Lease(Option<Box<Lease>>),
 }
 
 /// What the store holds of one unit.
@@ -63,6 +72,10 @@ pub(super) struct Stored {
     pub(super) named: Vec<PageKey>,
     /// The named pages put together.
     pub(super) rows: Rows,
+    /// How often it was taken over.
+    pub(super) takes: u64,
+    /// Pages that compaction has left behind, to be removed when the header moves on.
+    left: Vec<PageKey>,
 }
 
 /// A state as it was stored at some time.
@@ -82,7 +95,12 @@ pub(super) struct Disk {
     skews_ms: Vec<i64>,
     units: BTreeMap<Unit, Stored>,
     pages: BTreeMap<PageKey, Changes>,
-    ignores_epoch: bool,
+    lineages: BTreeMap<Stream, Lineage>,
+    /// Milliseconds by which the append times of one partition may go back.
+    jitter_ms: u64,
+    mutant: Option<Mutant>,
+    /// Leases and beats.
+    pub(super) items: Items,
     /// States that were stored at some time.
     pub(super) snapshots: Vec<Snapshot>,
 }
@@ -95,6 +113,8 @@ impl Write {
             Self::Header { .. } => "header",
             Self::Whole(_) => "whole commit",
             Self::Take { .. } => "take over",
+            Self::Lease(..) => "lease",
+            Self::Beat(..) => "beat",
         }
     }
 
@@ -103,7 +123,9 @@ impl Write {
         let records = match self {
             Self::Append(records) => records,
             Self::Whole(commit) => &commit.effects,
-            Self::Page(..) | Self::Header { .. } | Self::Take { .. } => return BTreeSet::new(),
+            Self::Page(..) | Self::Header { .. } | Self::Take { .. } | Self::Lease(..) | Self::Beat(..) => {
+                return BTreeSet::new();
+            }
         };
         records.iter().map(|record| (record.stream, record.partition)).collect()
     }
@@ -116,14 +138,20 @@ impl Write {
     }
 }
 
+/// Returns a position as one number, for traces.
+pub(super) fn number(position: Position) -> u64 {
+    u64::from(position.shard) << 32 | position.sequence[2]
+}
+
 impl Done {
     pub(super) fn digest(&self) -> u64 {
-        let position = |header: &Header| header.position.and_then(Position::offset).unwrap_or(0);
+        let position = |header: &Header| header.position.map_or(0, number);
         match self {
             Self::Stamps(stamps) => stamps.iter().fold(1, |sum, stamp| {
-                sum ^ stamp.position.offset().unwrap_or(0).wrapping_mul(31).wrapping_add(stamp.append_at.0)
+                sum ^ number(stamp.position).wrapping_mul(31).wrapping_add(stamp.append_at.0)
             }),
             Self::Written => 2,
+            Self::Lease(lease) => lease.as_ref().map_or(3, |lease| lease.epoch << 32 | lease.counter),
             Self::Refused(header) | Self::Taken(header, _) => header.epoch << 32 | position(header),
         }
     }
@@ -136,9 +164,23 @@ impl Disk {
             skews_ms: plan.log_skews_ms.clone(),
             units: BTreeMap::new(),
             pages: BTreeMap::new(),
-            ignores_epoch: plan.mutant == Some(Mutant::NoEpochOnCheckpoint),
+            lineages: plan.lineages(),
+            jitter_ms: plan.cluster.jitter_ms,
+            mutant: plan.mutant,
+            items: Items::default(),
             snapshots: Vec::new(),
         }
+    }
+
+    /// Returns the shards of a stream of a cluster.
+    pub(super) fn lineage(&self, stream: Stream) -> &Lineage {
+        &self.lineages[&stream]
+    }
+
+    /// Splits or merges shards of a stream; returns what was closed.
+    pub(super) fn reshard(&mut self, stream: Stream, now: u64, rng: &mut Rng) -> Vec<u32> {
+        let lineage = self.lineages.get_mut(&stream);
+        lineage.expect("a stream of a cluster").reshard(now, rng)
     }
 
     /// Returns all records of a partition.
@@ -194,7 +236,7 @@ impl Disk {
             }
             Write::Header { unit, to, named } => {
                 let found = self.header(*unit);
-                let fits = self.ignores_epoch || found.epoch == to.epoch;
+                let fits = self.mutant == Some(Mutant::NoEpochOnCheckpoint) || found.epoch == to.epoch;
                 if !fits || to.position <= found.position {
                     return Done::Refused(found);
                 }
@@ -203,16 +245,31 @@ impl Disk {
                 Done::Written
             }
             Write::Whole(commit) => self.whole(now, commit, rng, ledger),
-            Write::Take { unit, found } => {
-                let stored = self.units.entry(*unit).or_default();
-                if stored.header.epoch != *found {
-                    return Done::Refused(stored.header);
-                }
-                stored.header.epoch += 1;
-                ledger.header(*unit, stored.header);
-                Done::Taken(stored.header, stored.named.clone())
+            Write::Take { unit, found, shard } => self.take(*unit, *found, *shard, ledger),
+            Write::Lease(stage, op) => Done::Lease(self.items.perform(*stage, op).map(Box::new)),
+            Write::Beat(stage, worker, beat) => {
+                self.items.beat(*stage, worker, beat);
+                Done::Written
             }
         }
+    }
+
+    fn take(&mut self, unit: Unit, found: u64, shard: u32, ledger: &mut Ledger) -> Done {
+        let stored = self.units.entry(unit).or_default();
+        if stored.header.epoch != found {
+            return Done::Refused(stored.header);
+        }
+        stored.takes += 1;
+        if self.mutant != Some(Mutant::LeaseWithoutFence) || found == 0 {
+            stored.header.epoch += 1;
+        }
+        let is_handed_over = stored.header.position.is_some_and(|position| position.shard < shard);
+        if self.mutant == Some(Mutant::NoHandOver) && is_handed_over {
+            stored.named.clear();
+            stored.rows.clear();
+        }
+        ledger.header(unit, stored.header);
+        Done::Taken(stored.header, stored.named.clone())
     }
 
     fn append(&mut self, now: u64, records: &[Record], rng: &mut Rng) -> Vec<Stamp> {
@@ -223,10 +280,16 @@ impl Disk {
             let skew_ms = self.skews_ms[usize::from(record.partition.0)];
             let clock = UnixMillis((EPOCH_MS + now).saturating_add_signed(skew_ms));
             let last = partition.last().map(|last| last.stamp);
-            // Positions have gaps, as sequence numbers do.
-            let offset = last.and_then(|last| last.position.offset()).unwrap_or(0) + 1 + rng.below(3);
-            let append_at = last.map_or(clock, |last| last.append_at.max(clock));
-            let stamp = Stamp { position: Position::from_offset(offset), append_at };
+            let shard = self.lineages.get(&record.stream).map_or(0, |lineage| lineage.of(record.partition));
+            let before = last.filter(|last| last.position.shard == shard);
+            // Positions have gaps, as sequence numbers do. A new shard may begin anywhere.
+            let offset = before.map_or(0, |before| before.position.sequence[2]) + 1 + rng.below(3);
+            let append_at = if self.jitter_ms > 0 {
+                UnixMillis(clock.0 - rng.below(self.jitter_ms))
+            } else {
+                last.map_or(clock, |last| last.append_at.max(clock))
+            };
+            let stamp = Stamp { position: Position { shard, ..Position::from_offset(offset) }, append_at };
             partition.push(StoredRecord { stamp, payload: record.payload.clone() });
             stamps.push(stamp);
         }
@@ -253,10 +316,14 @@ impl Disk {
     /// Names other pages; what they hold is what readers see from here on.
     fn name(&mut self, unit: Unit, named: &[PageKey], ledger: &mut Ledger) {
         let stored = self.units.entry(unit).or_default();
+        for page in std::mem::take(&mut stored.left) {
+            self.pages.remove(&page);
+        }
         let fresh = named.strip_prefix(stored.named.as_slice());
         if fresh.is_none() {
             // Other pages than before: what is there has to be put together anew.
             stored.rows.clear();
+            stored.left = stored.named.iter().filter(|page| !named.contains(page)).copied().collect();
         }
         let fresh = fresh.unwrap_or(named).to_vec();
         stored.named = named.to_vec();
@@ -278,13 +345,51 @@ impl Disk {
         }
     }
 
-    /// Returns some pages put together as one, as compaction writes it.
-    pub(super) fn merged(&self, named: &[PageKey]) -> Changes {
+    /// Returns some pages put together as one, as compaction writes it; `None` if one is not there any more.
+    pub(super) fn merged(&self, named: &[PageKey]) -> Option<Changes> {
         let mut rows = BTreeMap::new();
-        for (row, value) in named.iter().filter_map(|key| self.pages.get(key)).flatten() {
-            rows.insert(row.clone(), value.clone());
+        for key in named {
+            for (row, value) in self.pages.get(key).or(self.lost_page())? {
+                rows.insert(row.clone(), value.clone());
+            }
         }
-        rows.into_iter().filter(|(_, value)| value.is_some()).collect()
+        Some(rows.into_iter().filter(|(_, value)| value.is_some()).collect())
+    }
+
+    /// Returns what stands for a page that a planted bug never wrote.
+    fn lost_page(&self) -> Option<&Changes> {
+        const NOTHING: &Changes = &Vec::new();
+        (self.mutant == Some(Mutant::CheckpointBeforeRows)).then_some(NOTHING)
+    }
+
+    /// Returns what changed from one state to a later one; `None` if it has been compacted since.
+    ///
+    /// # Errors
+    /// The later state is not there any more.
+    pub(super) fn changes(&self, from: &[PageKey], to: &[PageKey]) -> Result<Option<Vec<Change>>, ()> {
+        let Some(fresh) = to.strip_prefix(from) else { return Ok(None) };
+        let mut changes = Vec::new();
+        for page in fresh {
+            changes.extend(self.pages.get(page).or(self.lost_page()).ok_or(())?.iter().cloned());
+        }
+        Ok(Some(changes))
+    }
+
+    /// Returns rows of one state in key order; `None` if it is not there any more.
+    pub(super) fn scan_at(
+        &self,
+        unit: Unit,
+        named: &[PageKey],
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Option<Vec<Row>> {
+        if self.units.get(&unit).is_some_and(|stored| stored.named == named) {
+            return Some(self.scan(unit, prefix, after, limit));
+        }
+        let rows = self.merged(named)?.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let rows = rows.filter(|(key, _)| key.starts_with(prefix));
+        Some(rows.filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after)).take(limit).collect())
     }
 
     fn move_header(&mut self, unit: Unit, to: Header, rng: &mut Rng, ledger: &mut Ledger) {

@@ -40,6 +40,10 @@ impl Rng {
 pub(super) enum Kind {
     /// A worker's place, by number.
     Worker(usize),
+    /// A process of a cluster, by number.
+    Process(usize),
+    /// Something that goes on in a process of a cluster, and dies with it.
+    Part(usize),
     /// A gateway's reader, by number.
     Reader(usize),
     /// A client or host, which never crashes.
@@ -53,6 +57,9 @@ struct Slot {
     task: Option<Task>,
     turn: (u64, u64),
 }
+
+/// Tasks of a process that is asleep are looked at this often.
+const ASLEEP_MS: u64 = 40;
 
 /// The scheduler.
 pub(super) struct Executor {
@@ -125,7 +132,14 @@ impl Executor {
                 drop(world);
                 return self.wake_readers();
             }
-            world.begin(chosen, first);
+            let kind = self.slots[chosen].kind;
+            world.begin((chosen, kind), first);
+            if let Kind::Process(number) | Kind::Part(number) = kind
+                && world.asleep.get(&number).is_some_and(|awake| *awake != chosen)
+            {
+                drop(world);
+                return self.schedule(chosen, first + ASLEEP_MS);
+            }
         }
         let slot = &mut self.slots[chosen];
         self.turns.remove(&(slot.turn, chosen));
@@ -138,21 +152,46 @@ impl Executor {
             }
         }
         if self.world.lock().crashed() {
-            let kind = self.slots[chosen].kind;
-            // All that the task had in memory is gone; what it wrote stays.
-            self.slots[chosen].task = None;
-            self.slots[chosen].task = Some((self.revive)(&self.world, kind));
-            let now = self.world.lock().now;
-            self.schedule(chosen, now);
+            self.crash(chosen);
+        }
+        let started = self.world.lock().started();
+        for (process, task) in started {
+            self.spawn(Kind::Part(process), task);
         }
         self.wake_readers();
+    }
+
+    /// Starts again what crashed: a task, or the process that it was a part of.
+    fn crash(&mut self, mut chosen: usize) {
+        if let Kind::Process(number) | Kind::Part(number) = self.slots[chosen].kind {
+            for slot in 0..self.slots.len() {
+                match self.slots[slot].kind {
+                    Kind::Part(of) if of == number => {
+                        self.turns.remove(&(self.slots[slot].turn, slot));
+                        self.slots[slot].task = None;
+                    }
+                    Kind::Process(of) if of == number => chosen = slot,
+                    Kind::Process(_) | Kind::Part(_) | Kind::Worker(_) | Kind::Reader(_) | Kind::Play => {}
+                }
+            }
+            let mut world = self.world.lock();
+            world.asleep.remove(&number);
+            // What it was about to start never begins.
+            drop(world.started());
+        }
+        let kind = self.slots[chosen].kind;
+        // All that the task had in memory is gone; what it wrote stays.
+        self.slots[chosen].task = None;
+        self.slots[chosen].task = Some((self.revive)(&self.world, kind));
+        let now = self.world.lock().now;
+        self.schedule(chosen, now);
     }
 
     /// Those who wait for records go on early when there are some.
     fn wake_readers(&mut self) {
         let woken = self.world.lock().woken();
         for (slot, at) in woken {
-            if at < self.slots[slot].turn.0 {
+            if at < self.slots[slot].turn.0 && self.slots[slot].task.is_some() {
                 self.schedule(slot, at);
             }
         }

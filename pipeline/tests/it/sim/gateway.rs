@@ -21,24 +21,59 @@ use pipeline::store::{Stage, Store, Unit};
 use pipeline::views::boards::quiz_view;
 use prost::Message;
 
+use super::calls::Caller;
+use super::cluster::copies::Copies;
+use super::disk::number;
 use super::handles::{SimLog, SimStore};
 use super::ledger::{Acked, HandIn};
 use super::mutants::Mutant;
-use super::world::{Caller, Shared, SkewedClock};
+use super::world::{Shared, SkewedClock};
+
+/// A quiz as it is seen somewhere, with the time up to which everything is in it.
+pub(super) type Seen = (UnixMillis, Arc<QuizView>);
 
 /// What a gateway knows.
-pub(super) struct View {
+pub(super) enum View {
+    /// On one machine: what it has read of the stages.
+    Folded(Folded),
+    /// In a cluster: what it has copied of what is stored.
+    Copied(Arc<Copies>),
+}
+
+/// Rankings that a gateway folds itself.
+pub(super) struct Folded {
     rankings: BTreeMap<QuizId, Ranking>,
     progress: Local,
 }
 
 impl View {
+    /// Returns a view of nothing yet.
     pub(super) fn new(partitions: u16) -> Self {
+        Self::Folded(Folded::new(partitions))
+    }
+
+    /// Returns a quiz as it was seen here last.
+    pub(super) fn quiz(&self, quiz: &QuizId) -> Option<Seen> {
+        match self {
+            Self::Folded(folded) => folded.quiz(quiz),
+            Self::Copied(copies) => copies.seen(quiz),
+        }
+    }
+
+    fn folded(&mut self) -> &mut Folded {
+        match self {
+            Self::Folded(folded) => folded,
+            Self::Copied(_) => unreachable!("no reader folds in a cluster"),
+        }
+    }
+}
+
+impl Folded {
+    fn new(partitions: u16) -> Self {
         Self { rankings: BTreeMap::new(), progress: Local::new(partitions) }
     }
 
-    /// Returns a quiz as it is seen here, with the time up to which everything is in it.
-    pub(super) fn quiz(&self, quiz: &QuizId) -> Option<(UnixMillis, Arc<QuizView>)> {
+    fn quiz(&self, quiz: &QuizId) -> Option<Seen> {
         let ranking = self.rankings.get(quiz)?;
         let view = quiz_view(ranking)?;
         let as_of = self.progress.as_of(quiz, view.definition.source().sections);
@@ -55,7 +90,7 @@ pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Local>) {
         world.views[number] = View::new(partitions);
         partitions
     };
-    let log = SimLog { world: world.clone(), caller: Caller::Reader };
+    let log = SimLog::new(&world, Caller::Reader);
     let connection = world.lock().ledger.connect();
     let mut positions: Vec<Option<Position>> = vec![None; usize::from(partitions)];
     let limits = ReadLimits { records_max: 64, bytes_max: 1 << 20, wait: Duration::ZERO };
@@ -79,7 +114,7 @@ pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Local>) {
                     *position = Some(record.stamp.position);
                     let Ok(effect) = codec::decode_effect(&record.payload) else { continue };
                     let quiz = effect.quiz.clone();
-                    let rankings = &mut world.views[number].rankings;
+                    let rankings = &mut world.views[number].folded().rankings;
                     let ranking = rankings.entry(quiz.clone()).or_insert_with(|| Ranking::new(quiz.clone()));
                     ranking.apply(&effect);
                     let (revision, feed) = (ranking.header().revision, ranking.header().feed);
@@ -89,7 +124,7 @@ pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Local>) {
                     break true;
                 }
             };
-            world.lock().views[number].progress.end(unit, began, None, at_end);
+            world.lock().views[number].folded().progress.end(unit, began, None, at_end);
         }
     }
 }
@@ -139,6 +174,31 @@ impl Gateway {
         Self { world: world.clone(), number, clock: SkewedClock { world: world.clone(), skew_ms } }
     }
 
+    /// Looks at a quiz: at the age of the view, and then at the view.
+    pub(super) async fn look(&self, quiz: &QuizId) -> Option<Seen> {
+        let (copies, before) = {
+            let mut world = self.world.lock();
+            let before = world.ledger.newest(self.number, quiz);
+            match &world.views[self.number] {
+                View::Copied(copies) => (copies.clone(), before),
+                View::Folded(folded) => {
+                    let seen = folded.quiz(quiz);
+                    world.ledger.seen(quiz, seen.as_ref());
+                    return seen;
+                }
+            }
+        };
+        let seen = copies.look(&self.world, quiz).await;
+        let mut world = self.world.lock();
+        world.ledger.seen(quiz, seen.as_ref());
+        // Unless it started again meanwhile, a gateway never shows less than it did before.
+        let same = matches!(&world.views[self.number], View::Copied(now) if Arc::ptr_eq(now, &copies));
+        if let Some((_, view)) = seen.as_ref().filter(|_| same) {
+            world.ledger.showed(self.number, quiz, before, view.status.number);
+        }
+        seen
+    }
+
     /// Appends an event; returns where it is.
     pub(super) async fn append(
         &self,
@@ -149,7 +209,7 @@ impl Gateway {
         let partition = of_section(quiz, section, self.world.lock().plan.partitions);
         let envelope = Envelope { quiz: quiz.clone(), section, event };
         let payload = codec::encode_envelope(&envelope).expect("small");
-        let log = SimLog { world: self.world.clone(), caller: Caller::Request };
+        let log = SimLog::new(&self.world, Caller::Request);
         let stamps = log.append(vec![Record { stream: Stream::Submissions, partition, payload }]).await;
         stamps.ok().map(|stamps| (partition, stamps[0]))
     }
@@ -163,7 +223,7 @@ impl Gateway {
         answer.received_at = self.clock.now();
         // Without a deadline nobody looks at the view's time either.
         let lenient = mutant == Some(Mutant::NoAckDeadline);
-        let Some((index, as_of, view)) = self.sees(&answer) else { return Reply::Again };
+        let Some((index, as_of, view)) = self.sees(&answer).await else { return Reply::Again };
         if let Some(index) = index.filter(|_| !lenient) {
             let now = self.clock.now();
             if let Err(refused) = admit(&view, index, answer.received_at, now, as_of, &timing) {
@@ -186,7 +246,7 @@ impl Gateway {
             return Reply::Acknowledged;
         }
         let Some(at) = self.append(&answer.quiz, section, event).await else { return Reply::Again };
-        let Some((index, as_of, view)) = self.sees(&answer) else { return Reply::Again };
+        let Some((index, as_of, view)) = self.sees(&answer).await else { return Reply::Again };
         // The process may be held up between reading the view and reading the clock, but not the other way round.
         let held_up = self.world.lock().rng.below(3);
         self.world.pause(held_up).await;
@@ -196,14 +256,14 @@ impl Gateway {
             return self.refuse(refused);
         }
         let mut world = self.world.lock();
-        world.note("acknowledged", &[at.1.position.offset().unwrap_or(0)]);
+        world.note("acknowledged", &[number(at.1.position)]);
         world.ledger.acked.push(Acked { answer, at: Some(at) });
         Reply::Acknowledged
     }
 
     /// Returns the place of the question and the view with its age, or `None` while the quiz is not known here.
-    fn sees(&self, answer: &HandIn) -> Option<(Option<u16>, UnixMillis, Arc<QuizView>)> {
-        let (as_of, view) = self.world.lock().views[self.number].quiz(&answer.quiz)?;
+    async fn sees(&self, answer: &HandIn) -> Option<(Option<u16>, UnixMillis, Arc<QuizView>)> {
+        let (as_of, view) = self.look(&answer.quiz).await?;
         Some((view.definition.index_of(&answer.question), as_of, view))
     }
 

@@ -9,6 +9,8 @@ use operators::id::{ParticipantId, QuestionId, QuizId, SubmissionId, UnixMillis}
 use pipeline::store::{Header, Unit};
 use prost::Message;
 
+use super::gateway::Seen;
+
 /// Everything remembered in one run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -22,6 +24,10 @@ pub(super) struct Ledger {
     headers: BTreeMap<Unit, (Header, u64)>,
     revisions: BTreeMap<(Unit, Vec<u8>), (u64, u64)>,
     boards: BTreeMap<(usize, QuizId), (u64, u64)>,
+    /// By gateway, the newest decision on a quiz that it has shown.
+    shown: BTreeMap<(usize, QuizId), u64>,
+    /// By quiz and newest decision shown, the latest time that such a view claimed to be as of.
+    pub(super) claims: BTreeMap<(QuizId, u64), UnixMillis>,
     connections: usize,
 }
 
@@ -75,6 +81,11 @@ pub(super) struct Faults {
     pub(super) stale_views: u64,
     pub(super) refused: u64,
     pub(super) unacknowledged: u64,
+    /// Shards that were split, or two that were merged.
+    pub(super) reshards: u64,
+    /// Leases that were taken, and given up because their shard was read to its end.
+    pub(super) leases: u64,
+    pub(super) finished: u64,
 }
 
 impl Faults {
@@ -94,6 +105,10 @@ impl Faults {
             ..
         } = other;
         let Self { fenced, poison, stale_views, refused, unacknowledged, .. } = other;
+        let Self { reshards, leases, finished, .. } = other;
+        self.reshards += reshards;
+        self.leases += leases;
+        self.finished += finished;
         self.lost += lost;
         self.mute += mute;
         self.late += late;
@@ -172,6 +187,35 @@ impl Ledger {
         if newest.0 < before.0 || newest.1 < before.1 {
             self.violated("I18", format!("reader {reader} of {quiz} saw {newest:?} after {before:?}"));
         }
+    }
+}
+
+impl Ledger {
+    /// Notes what a gateway shows and claims.
+    pub(super) fn seen(&mut self, quiz: &QuizId, seen: Option<&Seen>) {
+        let Some((as_of, view)) = seen else { return };
+        let claim = self.claims.entry((quiz.clone(), view.status.number)).or_default();
+        *claim = (*as_of).max(*claim);
+    }
+
+    /// Returns the newest decision on a quiz that a gateway has shown.
+    pub(super) fn newest(&self, gateway: usize, quiz: &QuizId) -> u64 {
+        self.shown.get(&(gateway, quiz.clone())).copied().unwrap_or(0)
+    }
+
+    /// Forgets what a gateway has shown, which has started again.
+    pub(super) fn restarted(&mut self, gateway: usize) {
+        self.shown.retain(|(of, _), _| *of != gateway);
+    }
+
+    /// I18: sees what a gateway shows, to somebody who asked when it had shown `before` already.
+    pub(super) fn showed(&mut self, gateway: usize, quiz: &QuizId, before: u64, number: u64) {
+        if number < before {
+            let detail = format!("gateway {gateway} showed decision {number} of {quiz} after {before}");
+            self.violated("I18", detail);
+        }
+        let newest = self.shown.entry((gateway, quiz.clone())).or_default();
+        *newest = number.max(*newest);
     }
 }
 

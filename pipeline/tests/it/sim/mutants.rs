@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use gateway::Clock;
 use ingest::codec::{self, DecodeError, Decoded};
 use ingest::log::{Record, Stream};
+use ingest::partition::of_section;
 use operators::effect::{Change, Effect, Standing, Verdict};
 use operators::event::{Event, Stamp};
 use operators::id::{QuizId, UnixMillis};
@@ -51,10 +52,26 @@ pub(super) enum Mutant {
     ConfigurationFromTable,
     /// A worker that lost its unit loads what the new owner stored, and goes on from its own position.
     LoadWithoutFence,
+    /// The lease of a child is taken while there are records of its parent that nobody has read.
+    ChildBeforeParent,
+    /// The first owner of a child begins without the state of the parent.
+    NoHandOver,
+    /// A taker does not raise the epoch.
+    LeaseWithoutFence,
+    /// A grade worker says how far it is when it reads a pulse, ahead of the effects.
+    PulseBeforeEffects,
+    /// A rank worker says how far it is when it reads a pulse, ahead of the state.
+    BeatBeforeState,
+    /// A gateway believes a beat, and looks for the state later.
+    ClaimBeforeCatchUp,
+    /// Append times hold as the log gives them, which go back.
+    NoClamp,
+    /// The effects of an interval go out behind the state.
+    EffectsAfterState,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::AckBeforeAppend,
         Self::CheckpointBeforeRows,
         Self::NoVersionCondition,
@@ -70,6 +87,14 @@ impl Mutant {
         Self::OutputsSkipped,
         Self::ConfigurationFromTable,
         Self::LoadWithoutFence,
+        Self::ChildBeforeParent,
+        Self::NoHandOver,
+        Self::LeaseWithoutFence,
+        Self::PulseBeforeEffects,
+        Self::BeatBeforeState,
+        Self::ClaimBeforeCatchUp,
+        Self::NoClamp,
+        Self::EffectsAfterState,
     ];
     /// Those that do not live between the writes of one commit. Increments, for one, do: what is written at once is
     /// never applied twice.
@@ -120,6 +145,15 @@ impl BentGrade {
             Section::restore(key.0, key.1, header, definition, old.desk().clone(), tallies, participants);
     }
 
+    /// Returns the append time that the log gives a record.
+    fn unclamped(&self, section: &Section, stamp: Stamp) -> UnixMillis {
+        let world = self.clock.world.lock();
+        let partition = of_section(section.quiz(), section.section(), world.plan.partitions);
+        let records = world.disk.stream(Stream::Submissions, partition);
+        let place = records.binary_search_by_key(&stamp.position, |record| record.stamp.position);
+        records[place.expect("it was read there")].stamp.append_at
+    }
+
     /// Carries out what the table says and the log has not said yet.
     fn read_table(&self, state: &mut Bent, effects: &mut Vec<Record>) {
         let quiz = state.section.quiz().clone();
@@ -160,6 +194,9 @@ impl Operator for BentGrade {
     fn apply(&self, state: &mut Bent, event: &Event, stamp: Stamp, effects: &mut Vec<Record>) {
         let (mut event, mut stamp) = (event.clone(), stamp);
         let from = effects.len();
+        if self.mutant == Mutant::NoClamp {
+            stamp.append_at = self.unclamped(&state.section, stamp);
+        }
         if let Event::Answer(answer) = &mut event {
             if self.mutant == Mutant::CloseByWallClock {
                 stamp.append_at = self.clock.now();

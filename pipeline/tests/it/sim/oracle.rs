@@ -4,15 +4,15 @@
 //! whole millionths.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ingest::codec;
+use ingest::codec::{self, Decoded};
 use ingest::log::{StoredRecord, Stream};
 use ingest::partition::PartitionId;
 use operators::definition::{Kind, Pace, QuestionSource, Source, TieBreak};
 use operators::effect::{Effect, Reason, Verdict};
 use operators::event::{Answer, Command, Envelope, Event, Response, Scope, Stamp};
-use operators::id::{CommandId, ParticipantId, Position, QuestionId, QuizId};
+use operators::id::{CommandId, ParticipantId, Position, QuestionId, QuizId, UnixMillis};
 
 use super::disk::Disk;
 
@@ -36,18 +36,27 @@ pub(super) type Place = (String, PartitionId, Position);
 impl Records {
     pub(super) fn new(disk: &Disk) -> Self {
         let mut records = Self::default();
+        // Append times never go back, although the log's may: a record was appended with the latest time before it.
+        let mut latest: BTreeMap<(Stream, PartitionId), UnixMillis> = BTreeMap::new();
         for (stream, partition, record) in disk.streams() {
+            let append_at = latest.entry((stream, partition)).or_default();
+            *append_at = record.stamp.append_at.max(*append_at);
+            let stamp = Stamp { append_at: *append_at, ..record.stamp };
             let readable = match stream {
-                Stream::Submissions => {
-                    let envelope = codec::decode_envelope(&record.payload);
-                    records.submissions.extend(envelope.iter().map(|e| (partition, record.stamp, e.clone())));
-                    envelope.is_ok()
-                }
-                Stream::Standings => {
-                    let effect = codec::decode_effect(&record.payload);
-                    records.standings.extend(effect.iter().map(|effect| (record.clone(), effect.clone())));
-                    effect.is_ok()
-                }
+                Stream::Submissions => match codec::decode_submission(&record.payload) {
+                    Ok(Decoded::Event(envelope)) => {
+                        records.submissions.push((partition, stamp, envelope));
+                        true
+                    }
+                    decoded => decoded.is_ok(),
+                },
+                Stream::Standings => match codec::decode_standings(&record.payload) {
+                    Ok(Decoded::Event(effect)) => {
+                        records.standings.push((record.clone(), effect));
+                        true
+                    }
+                    decoded => decoded.is_ok(),
+                },
                 Stream::Results => true,
                 Stream::DeadLetters => {
                     let letter = codec::decode_dead_letter(&record.payload).expect("a dead letter");

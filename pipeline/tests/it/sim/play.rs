@@ -8,11 +8,12 @@ use operators::effect::Phase;
 use operators::event::{Command, Event, Response};
 use operators::id::{CommandId, ParticipantId, QuestionId, SubmissionId, UnixMillis};
 
+use super::calls::Caller;
 use super::gateway::{Gateway, Reply};
 use super::handles::SimLog;
 use super::ledger::HandIn;
 use super::plan::QuizPlan;
-use super::world::{Caller, EPOCH_MS, Shared};
+use super::world::{EPOCH_MS, Shared};
 
 /// Attempts to hand one answer in.
 const ATTEMPTS_MAX: u64 = 5;
@@ -47,9 +48,9 @@ impl Person {
     }
 
     /// Looks at the quiz through any gateway.
-    fn sees<T>(&self, look: impl FnOnce(&QuizView) -> T) -> Option<T> {
+    async fn sees<T>(&self, look: impl FnOnce(&QuizView) -> T) -> Option<T> {
         let gateway = self.gateway();
-        let seen = self.world.lock().views[gateway.number].quiz(&self.quiz.id);
+        let seen = gateway.look(&self.quiz.id).await;
         seen.map(|(_, view)| look(&view))
     }
 }
@@ -88,11 +89,13 @@ impl Host {
     async fn until(&self, command: &Command, shows: impl Fn(&QuizView) -> bool) {
         let person = &self.0;
         let mut id = self.new_id();
+        // Longer than it takes most of the time.
+        let looks = if person.world.lock().plan.is_cluster { 40 } else { 20 };
         loop {
             self.send(&id, command).await;
-            for _ in 0..20 {
+            for _ in 0..looks {
                 person.rest(60, 140).await;
-                if person.sees(&shows) == Some(true) {
+                if person.sees(&shows).await == Some(true) {
                     if person.chance(150) {
                         // A repeated command changes nothing, whichever way it went.
                         self.send(&id, command).await;
@@ -171,7 +174,7 @@ pub(super) async fn player(world: Shared, quiz: usize, number: usize) {
     let person = Person::new(&world, quiz);
     let player = Player { who: person.quiz.participants[number], person };
     let person = &player.person;
-    while person.sees(|_| ()).is_none() {
+    while person.sees(|_| ()).await.is_none() {
         person.rest(50, 150).await;
     }
     // Some never join, and hand in all the same.
@@ -249,10 +252,11 @@ impl Player {
     async fn wait_open(&self, question: usize) -> bool {
         loop {
             let index = question as u16;
-            let seen = self.person.sees(|view| {
+            let looked = self.person.sees(|view| {
                 let free = self.person.quiz.pace == Pace::Free && view.status.phase == Phase::Open;
                 (free || view.status.windows.iter().any(|w| w.question == index), view.status.phase)
             });
+            let seen = looked.await;
             match seen {
                 Some((true, _)) => return true,
                 Some((false, Phase::Closed)) => return false,
@@ -266,7 +270,7 @@ impl Player {
         let person = &self.person;
         for _ in 0..20 {
             let index = question as u16;
-            let closes_at = person.sees(|view| gateway::admission::closes_at(view, index)).flatten();
+            let closes_at = person.sees(|view| gateway::admission::closes_at(view, index)).await.flatten();
             if let Some(closes_at) = closes_at {
                 let now = person.world.lock().now;
                 let away = closes_at.0.saturating_sub(EPOCH_MS + now);
@@ -320,9 +324,18 @@ impl Player {
     }
 }
 
+/// Splits and merges shards while everything goes on.
+pub(super) async fn resharder(world: Shared) {
+    let reshards = world.lock().plan.cluster.reshards.clone();
+    for (rest, stream) in reshards {
+        world.pause(rest).await;
+        world.lock().reshard(stream);
+    }
+}
+
 /// Puts bytes into the streams that nobody can read.
 pub(super) async fn vandal(world: Shared) {
-    let log = SimLog { world: world.clone(), caller: Caller::Request };
+    let log = SimLog::new(&world, Caller::Request);
     let count = world.lock().rng.below(4);
     for _ in 0..count {
         let (rest, record) = {

@@ -12,9 +12,10 @@ use pipeline::stage::grade::Grade;
 use pipeline::stage::rank::{Rank, Silence};
 use pipeline::store::{Stage, Unit};
 
+use super::calls::Caller;
 use super::handles::{SimLog, SimStore};
 use super::mutants::{BentGrade, BentRank, Mutant};
-use super::world::{Caller, Shared, SkewedClock, World};
+use super::world::{Shared, SkewedClock, World};
 
 /// The place of one worker.
 #[derive(Debug, Clone, Copy)]
@@ -86,12 +87,12 @@ async fn live<O: Operator>(
         let store = Arc::new(SimStore::new(world.clone(), caller));
         let bounds = Bounds { states_max: plan.states_max, weight_max: usize::MAX };
         let cache = Arc::new(Cache::new(operator.clone(), store.clone(), bounds));
-        let log = Arc::new(SimLog { world: world.clone(), caller });
+        let log = Arc::new(SimLog::new(&world, caller));
         let clock = Arc::new(clock.clone());
         let parts = Parts { log, store, clock, cache, progress: progress.clone(), settings };
         let stopped = work(&world, place, parts).await;
         if let Err(error) = stopped {
-            world.lock().stopped(place, &error);
+            world.lock().stopped(place.unit, place.which as u64, &error);
         }
     }
 }
@@ -126,12 +127,12 @@ impl World {
         until.saturating_sub(self.now) + self.rng.between(1, 60)
     }
 
-    fn stopped(&mut self, place: Place, error: &RunError) {
-        self.note("stopped", &[place.which as u64]);
+    pub(super) fn stopped(&mut self, unit: Unit, which: u64, error: &RunError) {
+        self.note("stopped", &[which]);
         match error {
             RunError::Fenced => {}
             RunError::NewerReader { .. } | RunError::Corrupt(_) => {
-                self.ledger.violated("I11", format!("{:?} stopped: {error}", place.unit));
+                self.ledger.violated("I11", format!("{unit:?} stopped: {error}"));
             }
         }
     }

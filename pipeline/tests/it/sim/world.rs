@@ -15,10 +15,11 @@ use operators::event::Command;
 use operators::id::{CommandId, QuizId, UnixMillis};
 use pipeline::runner::clock::Clock;
 use pipeline::runner::progress::local::Local;
-use pipeline::store::{Commit, Stage, Unit};
+use pipeline::store::{Stage, Unit};
 
+use super::calls::Caller;
 use super::disk::{Disk, Done, Write};
-use super::executor::Rng;
+use super::executor::{Kind, Rng};
 use super::gateway::View;
 use super::ledger::Ledger;
 use super::plan::Plan;
@@ -76,6 +77,12 @@ pub(super) struct World {
     pub(super) table: Vec<(QuizId, CommandId, Command)>,
     /// How far the grade workers are, as they report it to everybody.
     pub(super) graded: Arc<Local>,
+    /// Lives of processes so far: each has a name of its own.
+    pub(super) lives: u64,
+    /// Processes that are started anew in good order, and when.
+    pub(super) deployments: Vec<(usize, u64)>,
+    /// Processes that are asleep as a whole, and the task that notices when that is over.
+    pub(super) asleep: BTreeMap<usize, usize>,
     /// What each gateway knows.
     pub(super) views: Vec<View>,
     /// What clients and gateways remember, for the checks.
@@ -83,11 +90,13 @@ pub(super) struct World {
     /// The order of all that happened.
     pub(super) trace: Trace,
     task: usize,
+    kind: Kind,
+    started: Vec<(usize, BoxFuture<'static, ()>)>,
     crash: bool,
     waiting: BTreeMap<usize, (Stream, PartitionId)>,
     woken: Vec<(usize, u64)>,
-    delayed: BTreeMap<(u64, u64), Write>,
-    sequence: u64,
+    pub(super) delayed: BTreeMap<(u64, u64), Write>,
+    pub(super) sequence: u64,
 }
 
 /// A digest of everything that happened, with the words when they are wanted.
@@ -131,10 +140,15 @@ impl World {
             slept: BTreeSet::new(),
             table: Vec::new(),
             graded: Arc::new(Local::new(plan.partitions)),
+            lives: 0,
+            deployments: plan.cluster.deployments.clone(),
+            asleep: BTreeMap::new(),
             views: (0..plan.gateways.len()).map(|_| View::new(plan.partitions)).collect(),
             ledger: Ledger::default(),
             trace: Trace { hash: 0, wanted: trace, lines: Vec::new() },
             task: 0,
+            kind: Kind::Play,
+            started: Vec::new(),
             crash: false,
             waiting: BTreeMap::new(),
             woken: Vec::new(),
@@ -161,11 +175,44 @@ impl World {
     }
 
     /// Notes which task goes on, and when.
-    pub(super) fn begin(&mut self, task: usize, at: u64) {
+    pub(super) fn begin(&mut self, (task, kind): (usize, Kind), at: u64) {
         self.now = self.now.max(at);
-        self.task = task;
+        (self.task, self.kind) = (task, kind);
         self.wake = None;
         self.waiting.remove(&task);
+    }
+
+    /// Tells whether one of the people is acting.
+    pub(super) fn is_play(&self) -> bool {
+        self.kind == Kind::Play
+    }
+
+    /// Returns the process that acts, if it is one of a cluster.
+    pub(super) fn process(&self) -> Option<usize> {
+        if let Kind::Process(number) | Kind::Part(number) = self.kind { Some(number) } else { None }
+    }
+
+    /// Returns the number of the task that acts.
+    pub(super) fn task(&self) -> usize {
+        self.task
+    }
+
+    /// Starts a task of a process, which dies with it.
+    pub(super) fn start(&mut self, process: usize, task: BoxFuture<'static, ()>) {
+        self.started.push((process, task));
+    }
+
+    /// Returns the tasks that were started since the last call.
+    pub(super) fn started(&mut self) -> Vec<(usize, BoxFuture<'static, ()>)> {
+        std::mem::take(&mut self.started)
+    }
+
+    /// Splits or merges shards of a stream.
+    pub(super) fn reshard(&mut self, stream: Stream) {
+        let now = self.now;
+        let closed = self.disk.reshard(stream, now, &mut self.rng);
+        self.ledger.faults.reshards += 1;
+        self.note("reshard", &[stream as u64, closed[0].into(), closed.len() as u64]);
     }
 
     /// Returns which tasks have something to read since the last call.
@@ -217,20 +264,20 @@ impl World {
             return;
         }
         let partition = PartitionId(self.rng.next() as u16 % self.plan.partitions);
-        let until = self.now + self.rng.between(300, 4_000);
+        let until = self.now + self.rng.between(300, self.plan.slow_ms_max - 500);
         self.ledger.faults.outages += 1;
         self.note("outage", &[u64::from(partition.0), until]);
         self.outages.insert(partition, until);
     }
 
     /// Tells whether the partition that a unit reads had an outage a moment ago.
-    fn is_recovering(&self, unit: Unit) -> bool {
+    pub(super) fn is_recovering(&self, unit: Unit) -> bool {
         let until = self.outages.get(&unit.partition).filter(|_| unit.stage == Stage::Grade);
         until.is_some_and(|until| (*until..until + RECOVERY_MS).contains(&self.now))
     }
 
     /// Returns how long a write has to wait for the partitions that it appends to.
-    fn outage_ms(&mut self, caller: Caller, write: &Write) -> Option<u64> {
+    pub(super) fn outage_ms(&mut self, caller: Caller, write: &Write) -> Option<u64> {
         let touched = write.touches();
         let until = touched.iter().filter(|(stream, _)| *stream == Stream::Submissions);
         let until = until.filter_map(|(_, partition)| self.outages.get(partition)).max()?;
@@ -240,14 +287,14 @@ impl World {
     }
 
     /// Notes that a worker is about to write effects.
-    pub(super) fn note_effects(&mut self, commit: &Commit) {
-        if self.disk.header(commit.unit).epoch > commit.from.epoch {
+    pub(super) fn note_effects(&mut self, unit: Unit, epoch: u64) {
+        if self.disk.header(unit).epoch > epoch {
             self.ledger.faults.zombie_effects += 1;
         }
     }
 
     /// The running task dies at its next pause.
-    fn die(&mut self) {
+    pub(super) fn die(&mut self) {
         self.crash = true;
         self.wake = Some(u64::MAX);
         self.ledger.faults.crashes += 1;
@@ -303,158 +350,4 @@ impl Clock for SkewedClock {
         let ms = duration.as_millis() as u64;
         self.world.pause(ms).boxed()
     }
-}
-
-/// Who calls: what may happen to the call depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// A worker of a unit: it may crash, and be paused for longer than its lease.
-    Worker(Unit),
-    /// A reader of a gateway: it may crash.
-    Reader,
-    /// A request at a gateway, or a host's: it may be very slow.
-    Request,
-    /// Nothing happens to its calls.
-    Tester,
-}
-
-/// A call was not answered; it may have been carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unanswered;
-
-/// What becomes of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Answered,
-    /// Lost on the way there.
-    Lost,
-    /// Carried out, and the answer lost.
-    Mute,
-    /// Given up by the caller, and carried out later.
-    Late,
-    /// Carried out twice.
-    Twice,
-    /// Carried out for some partitions only.
-    Partial,
-    /// The caller dies before or after it is carried out.
-    CrashBefore,
-    CrashAfter,
-}
-
-struct Course {
-    before_ms: u64,
-    after_ms: u64,
-    fate: Fate,
-}
-
-impl World {
-    fn course(&mut self, caller: Caller, writes: bool) -> Course {
-        let rates = self.plan.rates;
-        let (before_ms, after_ms) = (self.rng.below(4), self.rng.below(3));
-        let mut course = Course { before_ms, after_ms, fate: Fate::Answered };
-        if self.calm || caller == Caller::Tester {
-            return course;
-        }
-        let worker = matches!(caller, Caller::Worker(_));
-        if self.rng.chance(rates.slow) {
-            self.ledger.faults.slow += 1;
-            // A worker is paused around its lease; a request sometimes for longer than the grace.
-            let ms = if worker { self.rng.between(100, 1_500) } else { self.rng.between(20, 4_500) };
-            if worker && self.rng.chance(500) { course.after_ms = ms } else { course.before_ms = ms }
-        }
-        if let Caller::Worker(unit) = caller
-            && self.is_recovering(unit)
-            && self.rng.chance(300)
-        {
-            course.before_ms += self.rng.between(50, 900);
-        }
-        if self.rng.chance(rates.fail) {
-            let fates: &[Fate] = match (writes, caller) {
-                (true, Caller::Worker(_)) => {
-                    &[Fate::Lost, Fate::Mute, Fate::Late, Fate::Twice, Fate::Partial]
-                }
-                (true, _) => &[Fate::Lost, Fate::Mute, Fate::Late, Fate::Twice],
-                (false, _) => &[Fate::Lost],
-            };
-            course.fate = fates[self.rng.below(fates.len() as u64) as usize];
-        } else if caller != Caller::Request && self.rng.chance(rates.crash) {
-            course.fate = if self.rng.chance(500) { Fate::CrashBefore } else { Fate::CrashAfter };
-        }
-        course
-    }
-}
-
-/// Carries out a write with whatever goes wrong on the way.
-pub(super) async fn write(world: &Shared, caller: Caller, write: Write) -> Result<Done, Unanswered> {
-    let course = world.lock().course(caller, true);
-    world.pause(course.before_ms).await;
-    loop {
-        let left = world.lock().outage_ms(caller, &write);
-        let Some(left) = left else { break };
-        world.pause(left).await;
-    }
-    let done = {
-        let mut world = world.lock();
-        match course.fate {
-            Fate::CrashBefore => {
-                world.die();
-                None
-            }
-            Fate::Lost => {
-                world.ledger.faults.lost += 1;
-                world.note("lost", &[]);
-                None
-            }
-            Fate::Late => {
-                let at = world.now + world.rng.between(1, 1_500);
-                world.sequence += 1;
-                let key = (at, world.sequence);
-                world.delayed.insert(key, write);
-                None
-            }
-            Fate::Partial => {
-                world.ledger.faults.partial += 1;
-                let part = world.rng.next();
-                world.perform(&write.part(part));
-                None
-            }
-            Fate::Twice => {
-                world.ledger.faults.twice += 1;
-                let done = world.perform(&write);
-                world.perform(&write);
-                Some(done)
-            }
-            Fate::Answered | Fate::Mute | Fate::CrashAfter => Some(world.perform(&write)),
-        }
-    };
-    world.pause(course.after_ms).await;
-    match course.fate {
-        Fate::CrashBefore => futures::future::pending().await,
-        Fate::CrashAfter => {
-            world.lock().die();
-            futures::future::pending().await
-        }
-        Fate::Mute => {
-            world.lock().ledger.faults.mute += 1;
-            Err(Unanswered)
-        }
-        Fate::Answered | Fate::Lost | Fate::Late | Fate::Twice | Fate::Partial => done.ok_or(Unanswered),
-    }
-}
-
-/// Reads with whatever goes wrong on the way.
-pub(super) async fn read<T>(
-    world: &Shared,
-    caller: Caller,
-    look: impl FnOnce(&mut World) -> T,
-) -> Result<T, Unanswered> {
-    let course = world.lock().course(caller, false);
-    world.pause(course.before_ms).await;
-    let seen = if course.fate == Fate::Lost { None } else { Some(look(&mut world.lock())) };
-    world.pause(course.after_ms).await;
-    if matches!(course.fate, Fate::CrashBefore | Fate::CrashAfter) {
-        world.lock().die();
-        return futures::future::pending().await;
-    }
-    seen.ok_or(Unanswered)
 }

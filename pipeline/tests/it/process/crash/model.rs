@@ -14,14 +14,14 @@ const REPEATS_MAX: usize = 8;
 
 /// A quiz that is played over crashes.
 #[derive(Clone, Copy)]
-pub(super) struct Game {
-    pub(super) seed: u64,
-    pub(super) pace: &'static str,
-    pub(super) sections: u16,
-    pub(super) award: &'static str,
-    pub(super) participants: usize,
-    pub(super) rounds: usize,
-    pub(super) questions_per_round: usize,
+pub(in crate::process) struct Game {
+    pub(in crate::process) seed: u64,
+    pub(in crate::process) pace: &'static str,
+    pub(in crate::process) sections: u16,
+    pub(in crate::process) award: &'static str,
+    pub(in crate::process) participants: usize,
+    pub(in crate::process) rounds: usize,
+    pub(in crate::process) questions_per_round: usize,
 }
 
 /// One answer to hand in.
@@ -150,8 +150,11 @@ pub(super) fn check(game: &Game, acked: &[Acked], story: &Story) {
             let receipt = receipts.get(&ack.task.submission);
             let receipt = receipt.unwrap_or_else(|| panic!("acknowledged and lost: {ack:?}"));
             let place = check_place(ack, receipt);
-            assert!(last < Some(place), "positions of one participant rise in the order of sending: {ack:?}");
-            assert!(places.insert(place), "two answers at {place:?}");
+            assert!(
+                last < Some(place.clone()),
+                "positions of one participant rise in the order of sending: {ack:?}"
+            );
+            assert!(places.insert(place.clone()), "two answers at {place:?}");
             last = Some(place);
             if !answered.insert(ack.task.question) {
                 assert_eq!(receipt["verdict"], "repeated", "{receipt}");
@@ -193,7 +196,7 @@ fn receipts(result: &Value) -> BTreeMap<String, Value> {
 }
 
 /// Checks when and where an answer was first written; returns the place.
-fn check_place(ack: &Acked, receipt: &Value) -> (u64, u64) {
+fn check_place(ack: &Acked, receipt: &Value) -> Place {
     let (position, received_at) = (text(&receipt["position"]), text(&receipt["received_at"]));
     let found = place(&position);
     assert!(ack.told.iter().all(|(said, _)| found <= place(said)), "{ack:?} {receipt}");
@@ -260,10 +263,17 @@ fn check_books(totals: &[Total], counted: u64, repeated: u64, books: &Value) {
     assert!(books["rejected"].as_object().unwrap().values().all(|count| count == 0), "{books}");
 }
 
-/// Returns a position as (partition, offset), the form it has on embedded storage.
-fn place(position: &str) -> (u64, u64) {
-    let (partition, offset) = position.split_once('-').unwrap();
-    (partition.parse().unwrap(), offset.parse().unwrap())
+/// Partition, then what orders places in it: the shard, the sequence number by length and digits, the place in a record.
+type Place = (u64, (u32, usize, String, u64));
+
+/// Returns a position such as `3-1042`, or `3-2:4957….7` where there are shards and aggregated records.
+fn place(position: &str) -> Place {
+    let (partition, rest) = position.split_once('-').unwrap();
+    let (shard, rest) = rest.split_once(':').unwrap_or(("0", rest));
+    let (digits, sub) = rest.split_once('.').unwrap_or((rest, "0"));
+    assert!(digits.bytes().all(|digit| digit.is_ascii_digit()), "{position}");
+    let within = (shard.parse().unwrap(), digits.len(), digits.to_owned(), sub.parse().unwrap());
+    (partition.parse().unwrap(), within)
 }
 
 fn ms(time: &Value) -> u64 {

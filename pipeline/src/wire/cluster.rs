@@ -1,0 +1,275 @@
+//! The wiring of stages apart: gateways, graders and rankers as processes of their own on Kinesis and DynamoDB.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use gateway::auth::Issuer;
+use gateway::{App, SystemClock};
+use ingest::aws::Aws;
+use ingest::error::ReadError;
+use ingest::lease::plan::{self, Planner};
+use ingest::lease::{Lease, dynamodb::Dynamo};
+use ingest::log::kinesis::{Consumer, Kinesis, Options};
+use ingest::log::{Log, Stream};
+use ingest::partition::PartitionId;
+use ingest::table::Table;
+use operators::id::Position;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::{terminated, wait_for};
+use crate::cluster::admin;
+use crate::cluster::herald::Herald;
+use crate::cluster::shards::{Shard, Shards};
+use crate::cluster::shift::Tools;
+use crate::cluster::worker::{self, Worker};
+use crate::config::cluster::Cluster;
+use crate::runner::Settings;
+use crate::runner::cache::Bounds;
+use crate::runner::progress::pulses::Pulses;
+use crate::stage::Operator;
+use crate::stage::grade::Grade;
+use crate::stage::rank::{Rank, Silence};
+use crate::store::dynamodb::{self, DynamoStore};
+use crate::telemetry;
+use crate::views::boards::Boards;
+use crate::views::notices::Notices;
+use crate::views::replicas::{self, Replicas};
+
+/// Time between two looks of a gateway at how far the stages are.
+const VIEW_TICK: Duration = Duration::from_millis(200);
+/// Time between two looks of a worker at the leases.
+const LEASE_TICK: Duration = Duration::from_secs(1);
+/// Time between two looks of a worker at the shards.
+const SHARDS_EVERY: Duration = Duration::from_secs(30);
+/// How long a stage waits for a first record: what has come is handed over at once.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// What every process of a cluster has.
+struct Engines {
+    log: Kinesis,
+    table: Table,
+    store: DynamoStore,
+}
+
+async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engines> {
+    let aws = Aws::from_env().await?;
+    let consumer = match (&config.fan_out, stage) {
+        (Some(name), Some(stage)) => Consumer::FanOut { name: format!("{name}-{stage}") },
+        (Some(_) | None, _) => Consumer::Polling,
+    };
+    let options =
+        Options { prefix: config.prefix.clone(), poll: config.poll, consumer, ..Options::default() };
+    let log = Kinesis::open(&aws, options).await?;
+    let table = Table::open(&aws, config.table.clone()).await?;
+    let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), dynamodb::Options::default());
+    Ok(Engines { log, table, store })
+}
+
+/// Serves clients until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// The address is taken, or the streams or the table cannot be used.
+pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
+    let base = &config.base;
+    let listener = TcpListener::bind(base.listen).await.with_context(|| {
+        let address = base.listen;
+        format!("cannot listen on {address}: stop what uses it, or choose another address with --listen")
+    })?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let metrics = telemetry::metrics().context("metrics")?;
+    let Engines { log, table, store } = connect(&config, None).await?;
+    let issuer =
+        Issuer::open(&base.data).with_context(|| format!("issuer key in {}", base.data.display()))?;
+    let notices = Arc::new(Notices::default());
+    let log: Arc<dyn Log> = Arc::new(log);
+    let settings = replicas::Settings {
+        tick: VIEW_TICK,
+        participants_max: base.cache_participants_max,
+        offset_max: base.timing.margin(),
+    };
+    let clock = Arc::new(SystemClock);
+    let replicas =
+        Replicas::new(store, Arc::new(table), notices.clone(), clock.clone(), log.partitions(), settings);
+    let replicas = Arc::new(replicas);
+    let following = tokio::spawn({
+        let replicas = replicas.clone();
+        async move { replicas.follow().await }
+    });
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut settings = gateway::Settings { timing: base.timing, ..gateway::Settings::default() };
+    settings.live.interval = base.live_interval;
+    let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
+    let parts = gateway::Parts { log, views, clock, issuer, ready: ready.clone(), metrics, settings };
+    let app = App::new(parts);
+    let (close, closed) = watch::channel(false);
+    let server = tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
+    tokio::spawn({
+        let ready = ready.clone();
+        async move {
+            let begun = gateway::Clock::now(&SystemClock);
+            while replicas.oldest() < begun {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            ready.store(true, Ordering::Release);
+            tracing::info!("ready: the views are fresh");
+            telemetry::say(&format!("Podium's gateway is up at http://{address}/"));
+        }
+    });
+    tracing::info!(%address, "listening; ready once graders and rankers have taken every partition");
+    terminated().await;
+    tracing::info!("stopping: no new requests, finishing those in flight");
+    ready.store(false, Ordering::Release);
+    close.send_replace(true);
+    if let Ok(Err(error)) = server.await {
+        tracing::warn!(%error, "the gateway did not stop cleanly");
+    }
+    following.abort();
+    Ok(())
+}
+
+/// Runs the grade stage on whatever shards this process gets, until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// The streams or the table cannot be used, or a stage stopped.
+pub async fn grade(config: Cluster) -> anyhow::Result<()> {
+    let engines = connect(&config, Some("grade")).await?;
+    let grade = Grade::new(engines.log.partitions(), config.base.timing.grace().as_millis() as u64);
+    work(config, engines, grade, Duration::from_secs(1)).await
+}
+
+/// Runs the rank stage on whatever shards this process gets, until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// The streams or the table cannot be used, or a stage stopped.
+pub async fn rank(config: Cluster) -> anyhow::Result<()> {
+    let engines = connect(&config, Some("rank")).await?;
+    // What readers see is stored, so it is stored as often as they are told.
+    work(config, engines, Rank::new(Arc::new(Silence)), Duration::from_millis(500)).await
+}
+
+async fn work<O: Operator>(
+    config: Cluster,
+    engines: Engines,
+    operator: O,
+    checkpoint: Duration,
+) -> anyhow::Result<()> {
+    let stage = operator.stage();
+    let metrics = telemetry::metrics().context("metrics")?;
+    let worker = name();
+    let Engines { log, table, store } = engines;
+    let pulses = Arc::new(Pulses::default());
+    let clock = Arc::new(SystemClock);
+    let checkpoint = config.checkpoint.unwrap_or(checkpoint);
+    let settings = Settings { checkpoint, wait: WAIT, ..Settings::default() };
+    let tools = Tools {
+        log: Arc::new(log.clone()),
+        shards: Arc::new(Streams(log.clone())),
+        store: Arc::new(store),
+        clock: clock.clone(),
+        operator: Arc::new(operator),
+        pulses: pulses.clone(),
+        settings,
+        bounds: Bounds { weight_max: config.base.cache_participants_max, ..Bounds::default() },
+    };
+    let leases = Arc::new(Dynamo::new(table.clone(), stage.name()));
+    let durations = plan::Settings { duration: config.lease, ..plan::Settings::default() };
+    let planner = Planner::new(worker.clone(), durations, seed(&worker));
+    let tick = LEASE_TICK.min(config.lease / 10);
+    let looks = worker::Settings { tick, shards_every: SHARDS_EVERY };
+    let herald = Herald {
+        log: Arc::new(log),
+        beats: Arc::new(table),
+        pulses,
+        clock,
+        worker: worker.clone(),
+        interval: config.pulse,
+    };
+
+    let (stop, stopped) = watch::channel(false);
+    let admin = match config.admin_listen {
+        Some(address) => Some(admin::serve(address, metrics, stopped.clone()).await?),
+        None => None,
+    };
+    let telling = tokio::spawn(async move { herald.run(stage).await });
+    let mut working = tokio::spawn(Worker::new(tools, leases, planner, looks).run(stopped));
+    let at = admin.map(|address| format!(", metrics at http://{address}/metrics")).unwrap_or_default();
+    telemetry::say(&format!("Podium's {} stage is up as {worker}{at}", stage.name()));
+    let ended = tokio::select! {
+        () = terminated() => None,
+        ended = &mut working => Some(ended),
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            tracing::info!("stopping: storing what was done and giving the leases back");
+            stop.send_replace(true);
+            working.await
+        }
+    };
+    telling.abort();
+    Ok(ended.context("the worker panicked")??)
+}
+
+/// Returns a name that no other run of any process has.
+fn name() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let host = if host.trim().is_empty() { "podium" } else { host.trim() };
+    format!("{host}-{}-{:x}", std::process::id(), since.as_nanos())
+}
+
+/// Returns a number that differs between workers, to break ties by.
+fn seed(worker: &str) -> u64 {
+    // FNV-1a.
+    worker
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The streams as shards.
+struct Streams(Kinesis);
+
+impl Shards for Streams {
+    fn list(&self, stream: Stream) -> BoxFuture<'_, Result<Vec<Shard>, ReadError>> {
+        async move {
+            let found = self.0.shards(stream).await?;
+            Ok(found.into_iter().map(|shard| lease(&shard)).collect())
+        }
+        .boxed()
+    }
+
+    fn open(
+        &self,
+        stream: Stream,
+        shard: &Shard,
+        from: BTreeMap<PartitionId, Option<Position>>,
+    ) -> Arc<dyn Log> {
+        let shard = ingest::log::kinesis::Shard {
+            id: shard.lease.key.clone(),
+            number: shard.number,
+            parents: shard.lease.parents.iter().cloned().collect(),
+            starting_hash_key: shard.lease.starting_hash_key.clone(),
+            ending_hash_key: shard.lease.ending_hash_key.clone(),
+            partitions: shard.partitions.clone(),
+            is_closed: false,
+        };
+        Arc::new(self.0.shard(stream, &shard, from))
+    }
+}
+
+fn lease(shard: &ingest::log::kinesis::Shard) -> Shard {
+    let lease = Lease::of_shard(
+        shard.id.clone(),
+        shard.parents.clone(),
+        shard.starting_hash_key.clone(),
+        shard.ending_hash_key.clone(),
+    );
+    Shard { lease, number: shard.number, partitions: shard.partitions.clone() }
+}

@@ -1,0 +1,94 @@
+//! Writers that race: one header, and only one of them moves it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pipeline::store::dynamodb::DynamoStore;
+
+use super::double::{Double, tiny};
+use super::faults::{Fault, Plan};
+use super::*;
+
+/// Every third call is held up, which calls differs from writer to writer.
+fn held_up(by: u64) -> Plan {
+    Arc::new(move |call, _| if (call + by).is_multiple_of(3) { Fault::Delayed } else { Fault::None })
+}
+
+fn marked(round: u64, mark: u8, count: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    (0..count).map(|n| (format!("{n:02}").into_bytes(), Some(vec![mark, round as u8, 9, 9, 9, 9]))).collect()
+}
+
+/// Two that believe in the same epoch, as after a restart that was none: of each position one commit is in force, whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_writers_with_one_epoch() {
+    let double = Double::start().await;
+    let unit = unit(0);
+    let stores = [double.faulty(tiny(), held_up(0)).await, double.faulty(tiny(), held_up(1)).await];
+    let calm = double.store(tiny()).await;
+    let mut header = calm.acquire(unit).await.unwrap();
+    let mut won = [0, 0];
+    let mut rows = Rows::new();
+    for round in 0..60u64 {
+        // In every other round both make the same step, as two that fold the same log do.
+        let same = round % 2 == 0;
+        let offset = round * 10 + 1;
+        let offsets = if same { [offset, offset] } else { [offset, offset + 1] };
+        let steps = [0, 1].map(|n| commit(unit, header, offsets[n], marked(round, n as u8, 40)));
+        let (a, b) = tokio::join!(stores[0].commit(&steps[0]), stores[1].commit(&steps[1]));
+        let moved = calm.head(unit).await.unwrap().unwrap().header;
+        let found = all(&calm, unit, None, 1_000).await.unwrap();
+        let winner = usize::from(found.values().next().unwrap()[0]);
+        assert_eq!(moved, steps[winner].to());
+        apply(&mut rows, &steps[winner]);
+        assert_eq!(found, rows, "round {round}: the state is a mixture");
+        let answers = [a, b];
+        assert_eq!(answers[winner], Ok(()));
+        if !same {
+            assert_eq!(answers[1 - winner], Err(StoreError::Fenced), "round {round}");
+        }
+        won[winner] += 1;
+        header = moved;
+    }
+    assert!(won[0] > 0 && won[1] > 0, "{won:?}");
+}
+
+/// A worker that slept through a take-over wakes in the middle of a commit or a merge: it changes nothing any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_changes_nothing() {
+    let double = Double::start().await;
+    for seed in 0..12u64 {
+        let unit = unit(seed as u16);
+        let asleep = Arc::new(AtomicBool::new(false));
+        let flag = asleep.clone();
+        // While it sleeps, its calls are on their way; they arrive when the next owner has been at work for a while.
+        let plan: Plan =
+            Arc::new(move |_, _| if flag.load(Ordering::SeqCst) { Fault::Lost } else { Fault::None });
+        let zombie = double.faulty(tiny(), plan).await;
+        let mut dice = Dice(seed);
+        let mut rows = Rows::new();
+        let mut header = zombie.acquire(unit).await.unwrap();
+        let mut offset = 0;
+        let mut step_by = async |store: &DynamoStore, header: &mut Header, rows: &mut Rows, count: u64| {
+            for _ in 0..count {
+                offset += 1;
+                let step = commit(unit, *header, offset, dice.rows(10));
+                store.commit(&step).await.unwrap();
+                apply(rows, &step);
+                *header = step.to();
+            }
+        };
+        step_by(&zombie, &mut header, &mut rows, 5 + seed).await;
+        asleep.store(true, Ordering::SeqCst);
+        let late = commit(unit, header, 10_000, marked(1, 66, 60));
+        assert!(zombie.commit(&late).await.is_err());
+        let next = double.store(tiny()).await;
+        let mut owner = next.acquire(unit).await.unwrap();
+        step_by(&next, &mut owner, &mut rows, seed).await;
+        asleep.store(false, Ordering::SeqCst);
+        assert_eq!(zombie.commit(&late).await, Err(StoreError::Fenced), "seed {seed}");
+        assert_eq!(all(&next, unit, Some(owner.epoch), 9).await.unwrap(), rows, "seed {seed}");
+        step_by(&next, &mut owner, &mut rows, 12).await;
+        assert_eq!(all(&double.store(tiny()).await, unit, None, 9).await.unwrap(), rows, "seed {seed}");
+        assert_eq!(zombie.scan(unit, Some(header.epoch), b"", None, 9).await, Err(StoreError::Fenced));
+    }
+}
