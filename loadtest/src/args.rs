@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cost::{Endpoint, Process};
 use crate::quiz::{Award, Pace};
 use crate::report::slo::Slo;
 use crate::schedule::Spacing;
@@ -163,6 +164,12 @@ pub(crate) struct Common {
     /// The server's process, to measure its processor time and memory.
     #[arg(long)]
     pub(crate) server_pid: Option<u32>,
+    /// Where a stage of a cluster serves its metrics, to count what an answer costs; once for each process.
+    #[arg(long = "metrics", value_name = "URL")]
+    pub(crate) metrics: Vec<Endpoint>,
+    /// A process by a name for the report, to measure its processor time per answer, such as grade=4711.
+    #[arg(long = "pid", value_name = "NAME=PID")]
+    pub(crate) pids: Vec<Process>,
     /// Draws answers and arrivals; the same seed gives the same run.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -50,6 +50,11 @@ impl Target {
         }
         Ok(Self { address, host: HeaderValue::from_str(authority.as_str()).context("the URL's host")? })
     }
+
+    /// Returns the address behind the name.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// Why a request got no answer.

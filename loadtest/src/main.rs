@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod args;
 mod client;
+mod cost;
 mod play;
 mod quiz;
 mod report;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::args::Common;
 use crate::client::Target;
+use crate::cost::{Costs, Reading, Sources};
 use crate::play::live::{Probe, Probes, watch_feed};
 use crate::play::{Drive, Game, Notes, Released};
 use crate::quiz::{Host, Pace, Scenario, join_all, wait_final};
@@ -60,6 +61,8 @@ pub(crate) struct Finished {
     pub(crate) set_up: Duration,
     /// What processes used.
     pub(crate) usages: Usages,
+    /// What it cost in a cluster, if that was asked for, or why that is not known.
+    pub(crate) costs: Option<Result<Costs>>,
 }
 
 /// What processes had used at several moments; the server's are missing where its process was.
@@ -116,6 +119,7 @@ pub(crate) async fn play(plan: Plan, common: &Common) -> Result<Finished> {
     let scenario = Arc::new(plan.scenario);
     let server = common.server_pid.map(|pid| pid.to_string());
     let server_usage = || server.as_deref().and_then(usage);
+    let sources = Sources::new(&common.metrics, &common.pids).await?;
     let mut usages = Usages { server_before: server_usage(), ..Usages::default() };
     let run = scenario.run;
     let host = || Host::new(drive.connection(), bearer.clone(), common.give_up, run);
@@ -123,6 +127,7 @@ pub(crate) async fn play(plan: Plan, common: &Common) -> Result<Finished> {
     let (game, mut host_now) = set_up(&scenario, &drive, host()).await.context("set-up failed")?;
     let (mut tasks, probes) = spectators(&game, &mut host_now).await.context("set-up failed")?;
     let set_up = began.elapsed();
+    let bill = Open::begin(sources).await?;
     usages.server_begin = server_usage();
     usages.client_begin = usage("self");
     let start = Instant::now();
@@ -150,6 +155,7 @@ pub(crate) async fn play(plan: Plan, common: &Common) -> Result<Finished> {
         wait_final(&mut host_now, &scenario.quiz_id(quiz), common.settle).await?;
     }
     let settled = closed.elapsed();
+    let costs = Open::close(bill).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     let notes = game.take_notes();
@@ -163,7 +169,26 @@ pub(crate) async fn play(plan: Plan, common: &Common) -> Result<Finished> {
     };
     let audited = auditor.audit().await.context("the audit could not be done")?;
     let offered = plan.offered;
-    Ok(Finished { scenario, offered, notes, audited, settled, elapsed, set_up, usages })
+    Ok(Finished { scenario, offered, notes, audited, settled, elapsed, set_up, usages, costs })
+}
+
+/// A bill that is running up.
+struct Open {
+    sources: Sources,
+    before: Reading,
+}
+
+impl Open {
+    async fn begin(sources: Option<Sources>) -> Result<Option<Self>> {
+        let Some(sources) = sources else { return Ok(None) };
+        let before = sources.read().await?;
+        Ok(Some(Self { sources, before }))
+    }
+
+    async fn close(open: Option<Self>) -> Option<Result<Costs>> {
+        let Self { sources, before } = open?;
+        Some(sources.read().await.and_then(|after| sources.between(&before, &after)))
+    }
 }
 
 async fn set_up(scenario: &Arc<Scenario>, drive: &Drive, mut host: Host) -> Result<(Arc<Game>, Host)> {

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use crate::play::stats::Latencies;
 use crate::session::Finished;
 
+mod bill;
 mod html;
 pub(crate) mod machine;
 pub(crate) mod slo;
 
+use bill::Bill;
 use slo::{Checked, Metric, Slo, Unit};
 
 /// How a run ended; the worst of what happened.
@@ -184,6 +186,7 @@ impl Report {
             let each = self.show("server_bytes_per_participant");
             row("server", format!("{us} of processor per answer, {rss} in memory, {each} per participant"));
         }
+        rows.extend(bill(finished).map(|bill| bill.rows()).unwrap_or_default());
         rows
     }
 
@@ -233,6 +236,7 @@ impl Report {
             "elapsed_s": finished.elapsed.as_secs_f64(),
             "set_up_s": finished.set_up.as_secs_f64(),
             "metrics": metrics,
+            "costs": bill(finished).map(|bill| bill.json()),
             "answers": {
                 "due": stats.arrivals, "acknowledged": stats.acks, "replayed": stats.replayed,
                 "closed": stats.closed, "given_up": stats.given_up, "dropped": stats.dropped,
@@ -267,7 +271,7 @@ fn metric_name(metric: &Metric) -> String {
     let name = metric.name;
     match metric.unit {
         Unit::Millis => format!("{name}_ms"),
-        Unit::Micros | Unit::Count => name.to_owned(),
+        Unit::Micros | Unit::Count | Unit::Each => name.to_owned(),
         Unit::Rate => format!("{name}_per_s"),
         Unit::Bytes if name.contains("bytes") => name.to_owned(),
         Unit::Bytes => format!("{name}_bytes"),
@@ -327,7 +331,14 @@ fn metrics(finished: &Finished) -> Vec<Metric> {
     if let Some(end) = usages.server_end {
         metric("server_rss", end.rss_bytes as f64, Unit::Bytes);
     }
+    metrics.extend(bill(finished).map(|bill| bill.metrics()).unwrap_or_default());
     metrics
+}
+
+/// Returns what the run cost, if that was asked for and could be counted.
+fn bill(finished: &Finished) -> Option<Bill<'_>> {
+    let costs = finished.costs.as_ref()?.as_ref().ok()?;
+    Some(Bill { costs, answers: finished.notes.ledger.acks.len().max(1) as f64 })
 }
 
 /// Acknowledgements per second, from the first intended start to the last acknowledgement, or to the end of the
@@ -359,6 +370,9 @@ fn invalid(finished: &Finished) -> Vec<String> {
     }
     if stats.acks == 0 {
         reasons.push("nothing was acknowledged".to_owned());
+    }
+    if let Some(Err(reason)) = &finished.costs {
+        reasons.push(format!("what it cost is not known: {reason:#}"));
     }
     reasons
 }

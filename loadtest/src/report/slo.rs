@@ -28,6 +28,8 @@ pub(crate) enum Unit {
     Rate,
     /// Bytes.
     Bytes,
+    /// A number per answer, mostly a fraction.
+    Each,
 }
 
 /// A threshold by the name of a figure.
@@ -46,8 +48,8 @@ pub(crate) struct Checked {
     pub(crate) kept: bool,
 }
 
-/// Figures that a threshold can name; a run lacks some of them, as without `--server-pid`.
-pub(crate) const NAMES: [&str; 22] = [
+/// Figures that a threshold can name; a run lacks some of them, as without `--server-pid` or `--metrics`.
+pub(crate) const NAMES: [&str; 30] = [
     "ack_p50",
     "ack_p90",
     "ack_p99",
@@ -70,6 +72,14 @@ pub(crate) const NAMES: [&str; 22] = [
     "server_rss",
     "server_bytes_per_participant",
     "settle_time",
+    "dynamodb_calls_per_answer",
+    "write_units_per_answer",
+    "read_units_per_answer",
+    "put_calls_per_answer",
+    "put_units_per_answer",
+    "get_calls_per_answer",
+    "submissions_bytes_per_answer",
+    "standings_bytes_per_answer",
 ];
 
 impl FromStr for Slo {
@@ -96,7 +106,9 @@ impl Slo {
         let bound = self.bound(metric.unit);
         let (sign, kept) = match metric.unit {
             Unit::Rate => ("≥", metric.value >= bound),
-            Unit::Millis | Unit::Micros | Unit::Count | Unit::Bytes => ("≤", metric.value <= bound),
+            Unit::Millis | Unit::Micros | Unit::Count | Unit::Bytes | Unit::Each => {
+                ("≤", metric.value <= bound)
+            }
         };
         Checked { text: format!("{} {} {sign} {}", self.name, metric.show(), self.text), kept }
     }
@@ -108,7 +120,7 @@ impl Slo {
             // A plain number would be seconds elsewhere; beside a latency it means milliseconds.
             Unit::Millis => plain.unwrap_or_else(|| seconds() * 1e3),
             Unit::Micros => plain.unwrap_or_else(|| seconds() * 1e6),
-            Unit::Count | Unit::Rate | Unit::Bytes => plain.unwrap_or_else(seconds),
+            Unit::Count | Unit::Rate | Unit::Bytes | Unit::Each => plain.unwrap_or_else(seconds),
         }
     }
 }
@@ -125,6 +137,7 @@ impl Metric {
             Unit::Rate => format!("{:.1}/s", self.value),
             Unit::Bytes if self.value.abs() >= 1_048_576.0 => format!("{:.1} MiB", self.value / 1_048_576.0),
             Unit::Bytes => format!("{:.0} bytes", self.value),
+            Unit::Each => super::bill::show(self.value),
         }
     }
 }
@@ -146,6 +159,8 @@ mod tests {
         assert!(check("rate=9900", "rate", 9_950.0, Unit::Rate));
         assert!(!check("rate=9900", "rate", 9_850.0, Unit::Rate));
         assert!(check("server_us_per_answer=30", "server_us_per_answer", 29.0, Unit::Micros));
+        assert!(check("write_units_per_answer=0.5", "write_units_per_answer", 0.5, Unit::Each));
+        assert!(!check("write_units_per_answer=0.5", "write_units_per_answer", 0.501, Unit::Each));
         assert!(!check("ack_p99=20ms", "service_p99", 1.0, Unit::Millis), "not measured is not kept");
     }
 

@@ -52,22 +52,22 @@ pub(crate) struct Position {
 pub(crate) enum Place {
     /// A decimal of up to 18 digits that stands alone: nearly all of them, without memory of its own.
     Small(u64),
-    /// Digits without leading zeros, and the place inside the aggregated record.
-    Large(Box<str>, u64),
+    /// The number of the shard, digits without leading zeros, and the place inside the aggregated record.
+    Large(u32, Box<str>, u64),
 }
 
 impl Place {
-    fn parts(&self, buffer: &mut String) -> u64 {
+    fn parts(&self, buffer: &mut String) -> (u32, u64) {
         use std::fmt::Write;
         match self {
             Self::Small(value) => {
                 let written = write!(buffer, "{value}");
                 debug_assert!(written.is_ok(), "a String takes everything");
-                0
+                (0, 0)
             }
-            Self::Large(digits, sub) => {
+            Self::Large(shard, digits, sub) => {
                 buffer.push_str(digits);
-                *sub
+                (*shard, *sub)
             }
         }
     }
@@ -79,9 +79,11 @@ impl Ord for Place {
             return mine.cmp(theirs);
         }
         let (mut mine, mut theirs) = (String::new(), String::new());
-        let (sub, other_sub) = (self.parts(&mut mine), other.parts(&mut theirs));
-        // Decimals without leading zeros: the longer is greater, equal lengths compare as text.
-        mine.len().cmp(&theirs.len()).then_with(|| mine.cmp(&theirs)).then(sub.cmp(&other_sub))
+        let ((shard, sub), (other_shard, other_sub)) = (self.parts(&mut mine), other.parts(&mut theirs));
+        // A partition moves to shards of higher numbers only. Decimals without leading zeros: the longer is greater,
+        // equal lengths compare as text.
+        let digits = mine.len().cmp(&theirs.len()).then_with(|| mine.cmp(&theirs));
+        shard.cmp(&other_shard).then(digits).then(sub.cmp(&other_sub))
     }
 }
 
@@ -96,6 +98,10 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, NotAPosition> {
         let (partition, place) = text.split_once('-').ok_or(NotAPosition)?;
+        let (shard, place) = match place.split_once(':') {
+            Some((shard, place)) => (shard.parse().map_err(|_| NotAPosition)?, place),
+            None => (0, place),
+        };
         let (digits, sub) = match place.split_once('.') {
             Some((digits, sub)) => (digits, sub.parse().map_err(|_| NotAPosition)?),
             None => (place, 0),
@@ -109,8 +115,8 @@ impl FromStr for Position {
             trimmed => trimmed,
         };
         let place = match digits.parse() {
-            Ok(small) if sub == 0 && digits.len() <= 18 => Place::Small(small),
-            Ok(_) | Err(_) => Place::Large(digits.into(), sub),
+            Ok(small) if shard == 0 && sub == 0 && digits.len() <= 18 => Place::Small(small),
+            Ok(_) | Err(_) => Place::Large(shard, digits.into(), sub),
         };
         Ok(Self { partition, place })
     }
@@ -150,6 +156,9 @@ mod tests {
             "0-49590338271490256608559692538361571095921575989136588898.1",
             "0-49590338271490256608559692538361571095921575989136588898.12",
             "0-49590338271490256608559692538361571095921575989136588899",
+            "0-2:7",
+            "0-2:49590338271490256608559692538361571095921575989136588898.1",
+            "0-10:3",
         ];
         for pair in rising.windows(2) {
             assert!(position(pair[0]).place < position(pair[1]).place, "{} {}", pair[0], pair[1]);
@@ -160,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_no_position_is_refused() {
-        for bad in ["", "7", "-7", "a-7", "1-", "1-7a", "1--7", "1-7.", "1-7.x"] {
+        for bad in ["", "7", "-7", "a-7", "1-", "1-7a", "1--7", "1-7.", "1-7.x", "1-:7", "1-x:7"] {
             assert_eq!(bad.parse::<Position>(), Err(NotAPosition), "{bad}");
         }
     }
