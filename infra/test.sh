@@ -58,7 +58,7 @@ if ! $quick; then
 fi
 
 step "the files for a cluster on one machine"
-target/python/bin/check-jsonschema --version >/dev/null 2>&1 || target/python/bin/pip install --quiet check-jsonschema
+target/python/bin/check-jsonschema --version >/dev/null 2>&1 || target/python/bin/pip install --quiet --disable-pip-version-check check-jsonschema==0.39.0
 target/python/bin/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
 bash -n infra/local.sh
 
