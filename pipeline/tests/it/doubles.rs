@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +43,7 @@ pub(crate) struct Doubles {
 }
 
 /// What either double answers.
-type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
 
 impl Doubles {
     /// Starts both; port 0 takes any that is free.
@@ -99,26 +100,30 @@ impl DynamoDb {
     }
 }
 
-/// When records arrived, by sequence number: the newest of them.
+/// When records arrived, by sequence number and content: the newest of them. Streams that were made in the same second
+/// give the same numbers.
 #[derive(Default)]
-struct Arrivals {
-    ms: HashMap<String, u64>,
-    order: VecDeque<String>,
+pub(crate) struct Arrivals {
+    ms: HashMap<Key, u64>,
+    order: VecDeque<Key>,
 }
+
+/// A sequence number, and a hash of the record's content.
+type Key = (String, u64);
 
 /// Arrivals that are remembered; a reader that is further behind gets whole seconds.
 const ARRIVALS_MAX: usize = 200_000;
 
 impl Arrivals {
     /// Returns when a record arrived: now, if nobody has seen it yet.
-    fn of(&mut self, sequence: &str) -> u64 {
-        if let Some(ms) = self.ms.get(sequence) {
+    fn of(&mut self, key: Key) -> u64 {
+        if let Some(ms) = self.ms.get(&key) {
             return *ms;
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.ms.insert(sequence.to_owned(), ms);
-        self.order.push_back(sequence.to_owned());
+        self.ms.insert(key.clone(), ms);
+        self.order.push_back(key);
         if self.order.len() > ARRIVALS_MAX {
             self.order.pop_front().and_then(|oldest| self.ms.remove(&oldest));
         }
@@ -126,11 +131,15 @@ impl Arrivals {
     }
 
     /// Notes the arrivals that an answer of PutRecords tells, or corrects those in one of GetRecords.
-    fn mend(&mut self, answer: &mut Value) {
-        for record in answer["Records"].as_array_mut().into_iter().flatten() {
-            let Some(sequence) = record["SequenceNumber"].as_str().map(str::to_owned) else { continue };
+    fn mend(&mut self, asked: &Value, answer: &mut Value) {
+        for (index, record) in answer["Records"].as_array_mut().into_iter().flatten().enumerate() {
+            let Some(sequence) = record["SequenceNumber"].as_str() else { continue };
+            let data = record["Data"].as_str().or_else(|| asked["Records"][index]["Data"].as_str());
+            let mut hasher = DefaultHasher::new();
+            data.unwrap_or_default().hash(&mut hasher);
+            let key = (sequence.to_owned(), hasher.finish());
             let told = record["ApproximateArrivalTimestamp"].as_f64();
-            let ms = self.of(&sequence);
+            let ms = self.of(key);
             // What was forgotten keeps its whole second.
             if told.is_some_and(|told| ms as f64 / 1_000.0 - told < 2.0) {
                 record["ApproximateArrivalTimestamp"] = Value::from(ms as f64 / 1_000.0);
@@ -151,7 +160,11 @@ struct Front<K> {
 /// Answers every connection until it is dropped.
 async fn serve<K, B>(listener: TcpListener, front: Front<K>)
 where
-    K: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    K: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     K::Future: Send,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -180,18 +193,24 @@ where
 
 async fn route<K, B>(request: Request<Incoming>, front: &Front<K>) -> Answer
 where
-    K: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    K: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let target =
         request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     if let Some(operation) = target.strip_prefix("Kinesis_20131202.") {
         let tells_times = matches!(operation, "PutRecords" | "GetRecords");
+        let (head, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
         let turn = front.turn.lock().await;
-        let Ok(answer) = front.kinesis.call(request).await;
+        let Ok(answer) = front.kinesis.call(Request::from_parts(head, Full::new(body.clone()))).await;
         drop(turn);
         if tells_times && answer.status().is_success() {
-            let mended = mend(answer, &front.arrivals).await;
+            let asked = serde_json::from_slice(&body).unwrap_or_default();
+            let mended = mend(&asked, answer, &front.arrivals).await;
             return mended.unwrap_or_else(|error| refused(StatusCode::BAD_GATEWAY, &error.to_string()));
         }
         return boxed(answer);
@@ -204,7 +223,8 @@ where
 }
 
 /// Returns an answer of the double with arrivals in milliseconds.
-async fn mend<B>(
+pub(crate) async fn mend<B>(
+    asked: &Value,
     answer: Response<B>,
     arrivals: &Mutex<Arrivals>,
 ) -> Result<Answer, Box<dyn Error + Send + Sync>>
@@ -217,21 +237,21 @@ where
     let Ok(mut json) = serde_json::from_slice::<Value>(&bytes) else {
         return Ok(boxed(Response::from_parts(head, Full::new(bytes))));
     };
-    arrivals.lock().unwrap_or_else(PoisonError::into_inner).mend(&mut json);
+    arrivals.lock().unwrap_or_else(PoisonError::into_inner).mend(asked, &mut json);
     // Both tell of the bytes as they were.
     head.headers.remove("content-length");
     head.headers.remove("x-amz-crc32");
     Ok(boxed(Response::from_parts(head, Full::new(Bytes::from(serde_json::to_vec(&json)?)))))
 }
 
-fn boxed<B>(answer: Response<B>) -> Answer
+pub(crate) fn boxed<B>(answer: Response<B>) -> Answer
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     answer.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
-fn refused(status: StatusCode, words: &str) -> Answer {
+pub(crate) fn refused(status: StatusCode, words: &str) -> Answer {
     let mut answer = boxed(Response::new(Full::new(Bytes::from(format!("{words}\n")))));
     *answer.status_mut() = status;
     answer
