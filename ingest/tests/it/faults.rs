@@ -65,8 +65,14 @@ impl Faults {
     }
 
     /// Returns a client over plain HTTP that goes through this layer.
+    #[allow(dead_code, reason = "not every crate that includes this file uses all of it")]
     pub(crate) fn client(&self) -> SharedHttpClient {
-        let (plain, faults) = (Builder::new().build_http(), self.clone());
+        self.over(Builder::new().build_http())
+    }
+
+    /// Returns a client over another one that goes through this layer.
+    pub(crate) fn over(&self, plain: SharedHttpClient) -> SharedHttpClient {
+        let faults = self.clone();
         http_client_fn(move |settings, components| {
             let inner = plain.http_connector(settings, components);
             SharedHttpConnector::new(Layer { inner, faults: faults.clone() })

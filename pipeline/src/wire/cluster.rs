@@ -234,7 +234,7 @@ fn seed(worker: &str) -> u64 {
 }
 
 /// The streams as shards.
-struct Streams(Kinesis);
+pub struct Streams(pub Kinesis);
 
 impl Shards for Streams {
     fn list(&self, stream: Stream) -> BoxFuture<'_, Result<Vec<Shard>, ReadError>> {
