@@ -39,7 +39,7 @@ const WITH_MISTAKE: usize = 12;
 const MISTAKES: [(&str, &str); 3] = [
     ("hasty-gateway", "acknowledged and lost"),
     ("late-effects", ""),
-    ("half-commit", "acknowledged and lost"),
+    ("half-commit", ""),
 ];
 /// Processes at once.
 const CHILDREN: usize = 2;
