@@ -19,39 +19,12 @@ use crate::store::{Commit, Header, Store, StoreError, Unit, scan_all};
 pub mod cache;
 pub mod clock;
 pub mod progress;
+mod settings;
 
 use cache::{Cache, Shared, read, write};
 use clock::Clock;
 use progress::Progress;
-
-/// Bounds of one step.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// Records of one step at most: bounds its memory and how long readers wait for a lock.
-    pub records_max: usize,
-    /// Payload bytes of one step at most.
-    pub bytes_max: usize,
-    /// How long a step waits for a first record; a Seal and a shutdown wait this long at most.
-    pub wait: Duration,
-    /// How long effects go out before the state that made them is stored; zero stores it with them, at every step. A
-    /// crash replays this much.
-    pub checkpoint: Duration,
-    /// How long a runner lets records gather after a step that had some: a step costs the same for one record as for
-    /// fifty, so under load this divides the work, and a lone record is not held up.
-    pub linger: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            records_max: 2_048,
-            bytes_max: 4 << 20,
-            wait: Duration::from_millis(50),
-            checkpoint: Duration::ZERO,
-            linger: Duration::from_millis(5),
-        }
-    }
-}
+pub use settings::Settings;
 
 /// Why a runner stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
