@@ -36,11 +36,8 @@ const REPEATED: u64 = 10;
 /// Seeds that are run with each mistake.
 const WITH_MISTAKE: usize = 12;
 /// Mistakes, and what is said at least once of each, as it shows in more than one way.
-const MISTAKES: [(&str, &str); 3] = [
-    ("hasty-gateway", "acknowledged and lost"),
-    ("late-effects", ""),
-    ("half-commit", ""),
-];
+const MISTAKES: [(&str, &str); 3] =
+    [("hasty-gateway", "acknowledged and lost"), ("late-effects", ""), ("half-commit", "")];
 /// Processes at once.
 const CHILDREN: usize = 2;
 
