@@ -42,7 +42,7 @@ fn step(c: &mut Criterion) {
     let store = Arc::new(EmbeddedStore::new(log.clone()));
     let shared: Arc<dyn Log> = Arc::new(log.clone());
     let mut stages =
-        Stages::new(shared, store, Arc::new(SystemClock), Duration::from_secs(2), Bounds::default());
+        Stages::new(shared, store, Arc::new(SystemClock), (Duration::from_secs(2), None), Bounds::default());
     // A step that finds nothing must not wait here.
     stages.grade.settings.wait = Duration::ZERO;
     stages.rank.settings.wait = Duration::ZERO;

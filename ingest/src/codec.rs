@@ -19,7 +19,9 @@ mod pulse;
 pub use pulse::{Pulse, Reached};
 
 /// The reader version that this build is. Records name the oldest reader that understands them.
-pub const READER: u32 = 2;
+pub const READER: u32 = 3;
+/// The oldest reader that knows quizzes which were forgotten.
+const FORGETS: u32 = 3;
 
 /// A record does not fit into a log, or what the stages make of it would not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +101,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Result<Bytes, TooLarge> {
             (RECORD_BYTES_MAX - ADDED_BYTES_MAX).min(COPIES_BYTES_MAX / copies.max(1))
         }
         Event::Answer(_) | Event::Join { .. } | Event::Command { .. } => RECORD_BYTES_MAX - ADDED_BYTES_MAX,
-        Event::Copy { .. } | Event::Seal { .. } => RECORD_BYTES_MAX,
+        Event::Copy { .. } | Event::Seal { .. } | Event::Expire { .. } => RECORD_BYTES_MAX,
     };
     sized(&event::submission(envelope), max)
 }

@@ -318,6 +318,8 @@ pub enum Phase {
     Open,
     /// It takes none any more.
     Closed,
+    /// It finished long ago, and nothing is kept of it but its numbers. Publishing makes its next version.
+    Forgotten,
 }
 
 impl Phase {
@@ -327,6 +329,7 @@ impl Phase {
             Self::Draft => "draft",
             Self::Open => "open",
             Self::Closed => "closed",
+            Self::Forgotten => "forgotten",
         }
     }
 }

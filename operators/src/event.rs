@@ -62,6 +62,13 @@ pub enum Event {
         /// What is sealed.
         scope: Scope,
     },
+    /// A quiz that finished long ago is not kept any longer; section 0 numbers it like a command.
+    Expire {
+        /// Version of the quiz that is meant.
+        version: u64,
+        /// Not before this, by the time of the append: the clock that woke the writer may be wrong.
+        due: UnixMillis,
+    },
 }
 
 /// An answer as handed in.
@@ -119,6 +126,8 @@ pub enum Command {
     CloseQuestion(QuestionId),
     /// End the quiz.
     Close,
+    /// Keep nothing of the quiz but its numbers: what section 0 makes of [`Event::Expire`]. No host can ask for it.
+    Forget,
 }
 
 /// Why a host command was refused. Nothing changed.

@@ -71,6 +71,10 @@ pub struct Raw {
     /// Participants kept in memory per stage, over all quizzes [default: 4000000]
     #[arg(long, env = "PODIUM_CACHE_PARTICIPANTS_MAX", value_name = "N")]
     pub cache_participants_max: Option<usize>,
+    /// How long quizzes are kept after they are final, such as 720h; then nothing is left of them but in the log
+    /// [default: for ever]
+    #[arg(long, env = "PODIUM_KEEP_FINISHED", value_name = "DURATION")]
+    pub keep_finished: Option<Span>,
     /// Log lines for people or as JSON [default: text]
     #[arg(long, env = "PODIUM_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -107,11 +111,17 @@ pub struct Config {
     pub live_interval: Duration,
     /// Participants kept in memory per stage.
     pub cache_participants_max: usize,
+    /// How long quizzes are kept after they are final; `None` for ever.
+    pub keep_finished: Option<Duration>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are.
     pub log: String,
 }
+
+/// Shorter, nobody could read the result; longer than ten years is for ever.
+const KEEP_FINISHED: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(87_600);
 
 /// The directory used when none is named.
 pub const DATA_DEFAULT: &str = "podium-data";
@@ -210,6 +220,10 @@ fn check(
     }
     let cache_participants_max =
         flags.cache_participants_max.or(file.cache_participants_max).unwrap_or(4_000_000);
+    let keep_finished = flags.keep_finished.or(file.keep_finished).map(|span| span.0);
+    if let Some(keep) = keep_finished.filter(|keep| !KEEP_FINISHED.contains(keep)) {
+        problems.push(format!("keep_finished: must be 1s to 87600h, not {keep:?}"));
+    }
     let log = flags.log.or(file.log).unwrap_or_else(|| "info".to_owned());
     if let Err(error) = log.parse::<tracing_subscriber::filter::Targets>() {
         problems.push(format!("log: {error}"));
@@ -222,6 +236,7 @@ fn check(
         timing,
         live_interval,
         cache_participants_max,
+        keep_finished,
         log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
         log,
     })
@@ -251,6 +266,10 @@ impl Config {
         for (name, value) in lines {
             let _ = writeln!(text, "{name} = {value}");
         }
+        let _ = match self.keep_finished {
+            Some(keep) => writeln!(text, "keep_finished = {}", ms(keep)),
+            None => writeln!(text, "# keep_finished is not set: for ever"),
+        };
         text
     }
 }

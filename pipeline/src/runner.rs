@@ -13,8 +13,8 @@ use ingest::log::{Log, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
 use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
 
-use crate::stage::Operator;
-use crate::store::{Commit, Header, Store, StoreError, Unit, scan_all};
+use crate::stage::{Armed, Operator};
+use crate::store::{Changes, Commit, Header, Store, StoreError, Unit, scan_all};
 
 pub mod cache;
 pub mod clock;
@@ -197,9 +197,14 @@ impl<O: Operator> Runner<O> {
                 Err(error) => return Err(error.into()),
             }
         };
-        for key in self.operator.timer_keys(&rows) {
-            let state = self.load(&key).await?;
-            self.set_timer(&key, &state);
+        for (key, armed) in self.operator.armed(&rows) {
+            match armed {
+                Armed::Load => {
+                    let state = self.load(&key).await?;
+                    self.set_timer(&key, &state);
+                }
+                Armed::Wanted(wanted) => self.set_wanted(&key, wanted),
+            }
         }
         Ok(())
     }
@@ -297,14 +302,14 @@ impl<O: Operator> Runner<O> {
         let Some(position) = self.applied.position.filter(|_| self.applied != self.header) else {
             return Ok(());
         };
-        let mut rows = Vec::new();
+        let mut changes = Changes::default();
         let mut weights = Vec::with_capacity(unstored.states.len());
         for (key, state) in &unstored.states {
-            self.operator.rows(key, &mut write(state), &mut rows);
+            self.operator.rows(key, &mut write(state), &mut changes);
             weights.push((key.clone(), self.operator.weight(&read(state))));
         }
         let append_at = self.applied.append_at;
-        let commit = Commit { unit: self.unit, from: self.header, position, append_at, effects, rows };
+        let commit = Commit { unit: self.unit, from: self.header, position, append_at, effects, changes };
         self.commit(&commit).await?;
         self.header = commit.to();
         self.applied = self.header;
@@ -411,6 +416,10 @@ impl<O: Operator> Runner<O> {
 
     fn set_timer(&mut self, key: &O::Key, state: &Shared<O::State>) {
         let wanted = self.operator.timers(&read(state));
+        self.set_wanted(key, wanted);
+    }
+
+    fn set_wanted(&mut self, key: &O::Key, wanted: Vec<(UnixMillis, Record)>) {
         match wanted.iter().map(|(at, _)| *at).min() {
             None => {
                 self.timers.remove(key);

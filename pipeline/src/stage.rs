@@ -7,7 +7,7 @@ use ingest::log::Record;
 use operators::event::Stamp;
 use operators::id::UnixMillis;
 
-use crate::store::{Row, Stage};
+use crate::store::{Changes, Row, Stage};
 
 pub mod grade;
 mod key;
@@ -15,6 +15,15 @@ pub mod rank;
 
 /// What a record means: the state that it belongs to with the event, or a pulse.
 pub type Meaning<K, E> = Decoded<(K, E)>;
+
+/// What is known of a state's timers without the state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Armed {
+    /// Nothing: only the state tells.
+    Load,
+    /// All of it, so that the state need not be in memory for a time that may be far away.
+    Wanted(Vec<(UnixMillis, Record)>),
+}
 
 /// What a runner runs: a pure fold with the two translations around it.
 pub trait Operator: Send + Sync + 'static {
@@ -46,8 +55,8 @@ pub trait Operator: Send + Sync + 'static {
     /// Applies one record and pushes its effects, encoded. Pure and total.
     fn apply(&self, state: &mut Self::State, event: &Self::Event, stamp: Stamp, effects: &mut Vec<Record>);
 
-    /// Pushes the rows that changed since the last call.
-    fn rows(&self, key: &Self::Key, state: &mut Self::State, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>);
+    /// Adds what changed of the rows since the last call.
+    fn rows(&self, key: &Self::Key, state: &mut Self::State, changes: &mut Changes);
 
     /// Returns how much memory a state stands for, in members.
     fn weight(&self, state: &Self::State) -> usize;
@@ -56,8 +65,8 @@ pub trait Operator: Send + Sync + 'static {
     /// until the state no longer wants them.
     fn timers(&self, state: &Self::State) -> Vec<(UnixMillis, Record)>;
 
-    /// Returns the keys of states that have timers, from the rows under [`Operator::timer_prefix`].
-    fn timer_keys(&self, rows: &[Row]) -> Vec<Self::Key>;
+    /// Returns the states that have timers, from the rows under [`Operator::timer_prefix`].
+    fn armed(&self, rows: &[Row]) -> Vec<(Self::Key, Armed)>;
 
     /// Returns the prefix of the rows that name states with timers; `None` if this stage has none.
     fn timer_prefix(&self) -> Option<Vec<u8>>;

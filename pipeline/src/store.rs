@@ -69,8 +69,23 @@ pub struct Commit {
     pub append_at: UnixMillis,
     /// Effects, in order. They are durable before, or with, anything below.
     pub effects: Vec<Record>,
+    /// What becomes of the rows.
+    pub changes: Changes,
+}
+
+/// What becomes of a unit's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Prefixes of keys: all rows under them that earlier commits wrote are removed, however many there are.
+    pub forget: Vec<Vec<u8>>,
     /// Rows to write, or with no value to remove; a key occurs once.
     pub rows: Vec<Change>,
+}
+
+impl From<Vec<Change>> for Changes {
+    fn from(rows: Vec<Change>) -> Self {
+        Self { forget: Vec::new(), rows }
+    }
 }
 
 impl Commit {

@@ -45,18 +45,19 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Puts the stages together over a log and a store. Does no I/O.
+    /// Puts the stages together over a log and a store, to seal a grace after each close and to forget quizzes that are
+    /// final after they were kept for a while, if not for ever. Does no I/O.
     pub fn new(
         log: Arc<dyn Log>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        grace: Duration,
+        (grace, keep): (Duration, Option<Duration>),
         bounds: Bounds,
     ) -> Self {
         let partitions = log.partitions();
         let progress = Arc::new(Local::new(partitions));
         let notices = Arc::new(Notices::default());
-        let grade = Arc::new(Grade::new(partitions, grace.as_millis() as u64));
+        let grade = Arc::new(Grade::new(partitions, grace.as_millis() as u64).keeping(keep));
         let rank = Arc::new(Rank::new(notices.clone()));
         let grade = Arc::new(Cache::new(grade, store.clone(), bounds));
         let rank = Arc::new(Cache::new(rank, store.clone(), bounds));
@@ -112,8 +113,8 @@ pub async fn up(config: Config) -> anyhow::Result<()> {
         Issuer::open(&config.data).with_context(|| format!("issuer key in {}", config.data.display()))?;
     let store = Arc::new(EmbeddedStore::new(storage.clone()));
     let bounds = Bounds { weight_max: config.cache_participants_max, ..Bounds::default() };
-    let stages =
-        Stages::new(Arc::new(storage.clone()), store, Arc::new(SystemClock), config.timing.grace(), bounds);
+    let times = (config.timing.grace(), config.keep_finished);
+    let stages = Stages::new(Arc::new(storage.clone()), store, Arc::new(SystemClock), times, bounds);
     let (stop, stopped) = watch::channel(false);
     let mut runners = stages.spawn(&stopped);
 

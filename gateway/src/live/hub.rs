@@ -36,10 +36,15 @@ impl Task {
         let mut newest: Option<Arc<Published>> = None;
         loop {
             let expected = *self.feed.borrow_and_update();
-            let state = self.read().await.unwrap_or_else(|Unavailable(reason)| {
-                tracing::warn!(reason, "the live feed could not be read");
-                None
-            });
+            let state = match self.read().await {
+                // It was forgotten: the feed ends, and who asks again is told that there is no such quiz.
+                Ok(None) if newest.is_some() => return,
+                Ok(state) => state,
+                Err(Unavailable(reason)) => {
+                    tracing::warn!(reason, "the live feed could not be read");
+                    None
+                }
+            };
             let behind = state.as_ref().is_none_or(|state| state.feed < expected);
             let next = state.and_then(|state| match &newest {
                 Some(published) => published.next(state, self.settings.ring_frames),

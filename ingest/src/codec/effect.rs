@@ -1,10 +1,10 @@
 //! `standings`: effects and their messages.
 
-use operators::effect::{Change, Effect, Overruled, QuizChanged, ScoreChanged};
+use operators::effect::{Change, Effect, Overruled, Phase, QuizChanged, ScoreChanged};
 use operators::event::Decided;
 
 use super::event::{scope, seal};
-use super::{DecodeError, part};
+use super::{DecodeError, FORGETS, part};
 use crate::proto;
 
 pub(super) fn standings(effect: &Effect) -> proto::Standings {
@@ -41,14 +41,26 @@ pub(super) fn standings(effect: &Effect) -> proto::Standings {
         Change::Sealed { scope } => Wire::Sealed(seal(scope)),
     };
     proto::Standings {
-        // Every change so far is understood by the first reader.
-        min_reader: 1,
+        min_reader: min_reader(&effect.change),
         quiz: effect.quiz.to_string(),
         section: effect.section.into(),
         revision: effect.revision,
         ordinal: effect.ordinal,
         position: part::position_bytes(effect.position),
         change: Some(change),
+    }
+}
+
+/// Returns the oldest reader that understands a change.
+fn min_reader(change: &Change) -> u32 {
+    match change {
+        Change::QuizChanged(changed) if changed.status.phase == Phase::Forgotten => FORGETS,
+        Change::ScoreChanged(_)
+        | Change::Overruled(_)
+        | Change::Joined { .. }
+        | Change::QuizChanged(_)
+        | Change::Reached { .. }
+        | Change::Sealed { .. } => 1,
     }
 }
 

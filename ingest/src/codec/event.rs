@@ -1,9 +1,9 @@
 //! `submissions`: events and their messages.
 
-use operators::event::{Answer, Envelope, Event, Scope};
+use operators::event::{Answer, Command, Envelope, Event, Scope};
 use operators::id::UnixMillis;
 
-use super::{DecodeError, part};
+use super::{DecodeError, FORGETS, part};
 use crate::proto;
 
 pub(super) fn submission(envelope: &Envelope) -> proto::Submission {
@@ -28,13 +28,25 @@ pub(super) fn submission(envelope: &Envelope) -> proto::Submission {
             Wire::Copy(proto::CommandCopy { number: *number, at: at.0, command })
         }
         Event::Seal { scope } => Wire::Seal(seal(scope)),
+        Event::Expire { version, due } => Wire::Expire(proto::Expire { version: *version, due: due.0 }),
     };
     proto::Submission {
-        // Every event so far is understood by the first reader.
-        min_reader: 1,
+        min_reader: min_reader(&envelope.event),
         quiz: envelope.quiz.to_string(),
         section: envelope.section.into(),
         event: Some(event),
+    }
+}
+
+/// Returns the oldest reader that understands an event.
+fn min_reader(event: &Event) -> u32 {
+    match event {
+        Event::Expire { .. } | Event::Copy { command: Command::Forget, .. } => FORGETS,
+        Event::Answer(_)
+        | Event::Join { .. }
+        | Event::Command { .. }
+        | Event::Copy { .. }
+        | Event::Seal { .. } => 1,
     }
 }
 
@@ -62,6 +74,7 @@ pub(super) fn envelope(message: proto::Submission) -> Result<Envelope, DecodeErr
             command: part::command(copy.command)?,
         },
         Wire::Seal(seal) => Event::Seal { scope: scope(&seal)? },
+        Wire::Expire(expire) => Event::Expire { version: expire.version, due: UnixMillis(expire.due) },
         Wire::Pulse(_) => return Err(DecodeError::malformed("a pulse is about no quiz")),
     };
     Ok(Envelope {

@@ -131,6 +131,7 @@ pub fn command_message(command: &Command) -> proto::Command {
         Command::OpenQuestion(question) => Kind::OpenQuestion(question.to_string()),
         Command::CloseQuestion(question) => Kind::CloseQuestion(question.to_string()),
         Command::Close => Kind::Close(proto::Close {}),
+        Command::Forget => Kind::Forget(proto::Forget {}),
     };
     proto::Command { kind: Some(kind) }
 }
@@ -146,6 +147,7 @@ pub fn command(message: Option<proto::Command>) -> Result<Command> {
         Kind::OpenQuestion(question) => Command::OpenQuestion(parse(&question, "question")?),
         Kind::CloseQuestion(question) => Command::CloseQuestion(parse(&question, "question")?),
         Kind::Close(_) => Command::Close,
+        Kind::Forget(_) => Command::Forget,
     })
 }
 
@@ -363,6 +365,7 @@ pub fn phase_message(phase: Phase) -> i32 {
         Phase::Draft => proto::Phase::Draft,
         Phase::Open => proto::Phase::Open,
         Phase::Closed => proto::Phase::Closed,
+        Phase::Forgotten => proto::Phase::Forgotten,
     }
     .into()
 }
@@ -373,6 +376,7 @@ pub fn phase(number: i32) -> Result<Phase> {
         proto::Phase::Draft => Phase::Draft,
         proto::Phase::Open => Phase::Open,
         proto::Phase::Closed => Phase::Closed,
+        proto::Phase::Forgotten => Phase::Forgotten,
     })
 }
 

@@ -9,7 +9,7 @@ pub struct Submission {
     pub quiz: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
     pub section: u32,
-    #[prost(oneof = "submission::Event", tags = "4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "submission::Event", tags = "4, 5, 6, 7, 8, 9, 10")]
     pub event: ::core::option::Option<submission::Event>,
 }
 /// Nested message and enum types in `Submission`.
@@ -29,6 +29,8 @@ pub mod submission {
         /// of no quiz
         #[prost(message, tag = "9")]
         Pulse(super::Pulse),
+        #[prost(message, tag = "10")]
+        Expire(super::Expire),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -102,7 +104,7 @@ pub struct CommandCopy {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Command {
-    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<command::Kind>,
 }
 /// Nested message and enum types in `Command`.
@@ -119,6 +121,9 @@ pub mod command {
         CloseQuestion(::prost::alloc::string::String),
         #[prost(message, tag = "5")]
         Close(super::Close),
+        /// in copies alone
+        #[prost(message, tag = "6")]
+        Forget(super::Forget),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -133,6 +138,18 @@ pub struct Publish {
 pub struct Open {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Close {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forget {}
+/// A quiz that finished long ago is not kept any longer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Expire {
+    /// that is meant
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Unix milliseconds
+    #[prost(uint64, tag = "2")]
+    pub due: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Seal {
     /// Empty: the whole quiz.
@@ -509,6 +526,7 @@ pub enum Phase {
     Draft = 0,
     Open = 1,
     Closed = 2,
+    Forgotten = 3,
 }
 impl Phase {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -520,6 +538,7 @@ impl Phase {
             Self::Draft => "PHASE_DRAFT",
             Self::Open => "PHASE_OPEN",
             Self::Closed => "PHASE_CLOSED",
+            Self::Forgotten => "PHASE_FORGOTTEN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -528,6 +547,7 @@ impl Phase {
             "PHASE_DRAFT" => Some(Self::Draft),
             "PHASE_OPEN" => Some(Self::Open),
             "PHASE_CLOSED" => Some(Self::Closed),
+            "PHASE_FORGOTTEN" => Some(Self::Forgotten),
             _ => None,
         }
     }
@@ -543,6 +563,16 @@ pub struct PartitionHeader {
     /// with which it was applied
     #[prost(uint64, tag = "3")]
     pub append_at: u64,
+}
+/// What an embedded store has promised to remove and may not have come to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forgetting {
+    /// of the rows of a unit
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub prefixes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// keys under them that were written with it
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub kept: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// How far one worker of a stage is, told to the others and to gateways.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -597,6 +627,9 @@ pub struct SectionHeader {
     /// decimal
     #[prost(string, tag = "11")]
     pub awarded: ::prost::alloc::string::String,
+    /// of the quiz when it was forgotten; 0: it never was
+    #[prost(uint32, tag = "12")]
+    pub sections: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SectionWindow {
@@ -680,6 +713,9 @@ pub struct RankingHeader {
     pub revision: u64,
     #[prost(uint64, tag = "2")]
     pub feed: u64,
+    /// how often
+    #[prost(uint64, tag = "3")]
+    pub forgotten: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Board {
@@ -758,6 +794,18 @@ pub struct Manifest {
     /// numbers given out so far
     #[prost(uint64, tag = "7")]
     pub pages: u64,
+    #[prost(message, repeated, tag = "8")]
+    pub forgotten: ::prost::alloc::vec::Vec<Forgotten>,
+}
+/// Rows that are no more, although older runs hold them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forgotten {
+    /// of their keys
+    #[prost(bytes = "vec", tag = "1")]
+    pub prefix: ::prost::alloc::vec::Vec<u8>,
+    /// all of them are older than this one
+    #[prost(uint64, tag = "2")]
+    pub commit: u64,
 }
 /// Rows of a few commits in a row, sorted by key, each key once.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -59,6 +59,8 @@ pub(crate) fn envelopes() -> Vec<(&'static str, Envelope)> {
         ("copy_open", 1, copy(300, Command::Open)),
         ("seal_question", 1, Event::Seal { scope: Scope::Question(question()) }),
         ("seal_quiz", 0, Event::Seal { scope: Scope::Quiz }),
+        ("expire", 0, Event::Expire { version: 2, due: AT }),
+        ("copy_forget", 1, copy(301, Command::Forget)),
     ];
     let quiz = || "geo-1".parse().unwrap();
     events
@@ -146,6 +148,7 @@ pub(crate) fn effects() -> Vec<(String, Effect)> {
         ("changed_open".into(), changed(accepted, Phase::Open, None)),
         ("changed_closed".into(), changed(accepted, Phase::Closed, None)),
         ("changed_unchanged".into(), changed(CommandOutcome::Unchanged { version: 2 }, Phase::Draft, None)),
+        ("changed_forgotten".into(), changed(accepted, Phase::Forgotten, None)),
         ("reached".into(), Change::Reached { number: 4 }),
         ("sealed_question".into(), Change::Sealed { scope: Scope::Question("q1".parse().unwrap()) }),
         ("sealed_quiz".into(), Change::Sealed { scope: Scope::Quiz }),

@@ -1,6 +1,6 @@
 //! Carrying out accepted commands, the same way in every section and in the order of their numbers.
 
-use super::{Section, SectionWindow};
+use super::{Header, Section, SectionWindow, Touched};
 use crate::effect::{Change, Output, Phase, Window};
 use crate::event::{Command, Stamp};
 use crate::id::{QuestionId, UnixMillis};
@@ -45,6 +45,7 @@ impl Section {
         match command {
             Command::Publish { definition, .. } => {
                 header.version += 1;
+                header.phase = Phase::Draft;
                 self.definition = Some(definition.clone());
                 self.touched.desk = true;
             }
@@ -67,7 +68,20 @@ impl Section {
                     close(&mut open.window, at);
                 }
             }
+            Command::Forget => self.forget(),
         }
+    }
+
+    /// Drops everything but what later records need: revision and number, by which readers know them from earlier ones,
+    /// the version, and commands that came ahead of their turn.
+    fn forget(&mut self) {
+        let fresh = Self::new(self.quiz.clone(), self.section);
+        let old = std::mem::replace(self, fresh);
+        let sections = old.definition.as_ref().map_or(old.header.sections, |d| d.source().sections);
+        let Header { revision, number, version, held, .. } = old.header;
+        let phase = Phase::Forgotten;
+        self.header = Header { revision, number, version, phase, held, sections, ..Header::default() };
+        self.touched = Touched { forgotten: true, header: true, ..Touched::default() };
     }
 
     fn open_question(&mut self, question: &QuestionId, at: UnixMillis) {
@@ -82,7 +96,7 @@ impl Section {
 fn closes_something(command: &Command) -> bool {
     match command {
         Command::CloseQuestion(_) | Command::Close => true,
-        Command::Publish { .. } | Command::Open | Command::OpenQuestion(_) => false,
+        Command::Publish { .. } | Command::Open | Command::OpenQuestion(_) | Command::Forget => false,
     }
 }
 

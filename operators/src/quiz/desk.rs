@@ -51,7 +51,8 @@ impl Section {
             }
             Err(refusal) => CommandOutcome::Refused(refusal),
         };
-        if self.definition.is_none() && matches!(outcome, CommandOutcome::Refused(_)) {
+        let republished = self.header.phase == Phase::Forgotten && matches!(command, Command::Publish { .. });
+        if self.definition.is_none() && matches!(outcome, CommandOutcome::Refused(_)) && !republished {
             // Commands to a quiz that nobody published leave no trace: readers know it as absent, and the same command
             // may be sent again once it is there.
             return;
@@ -65,16 +66,47 @@ impl Section {
         let change = QuizChanged { decided, status: self.status(), definition };
         outputs.push(self.effect(*ordinal, stamp, Change::QuizChanged(Box::new(change))));
         *ordinal += 1;
-        if let CommandOutcome::Accepted { number, .. } = outcome {
+        if accepted {
             let sections = self.definition.as_ref().map_or(1, |d| d.source().sections);
-            outputs.extend((1..sections).map(|section| Output::Copy {
-                quiz: self.quiz.clone(),
-                section,
-                number,
-                at: stamp.append_at,
-                command: command.clone(),
-            }));
+            self.copies(sections, command, stamp, outputs);
         }
+    }
+
+    /// Sends the command that was carried out last to the other sections.
+    fn copies(&self, sections: u16, command: &Command, stamp: Stamp, outputs: &mut Vec<Output>) {
+        outputs.extend((1..sections).map(|section| Output::Copy {
+            quiz: self.quiz.clone(),
+            section,
+            number: self.header.number,
+            at: stamp.append_at,
+            command: command.clone(),
+        }));
+    }
+
+    /// Returns when the quiz was closed, and its version, once nothing can change it any more; for section 0 alone, which
+    /// decides when it is forgotten.
+    pub fn finished(&self) -> Option<(UnixMillis, u64)> {
+        let finished = self.section == 0 && self.header.sealed && self.header.phase == Phase::Closed;
+        self.header.closed_at.filter(|_| finished).map(|at| (at, self.header.version))
+    }
+
+    /// Forgets the quiz in all sections. It leaves no trace when it is not finished, was published again, or when it is
+    /// too early, so that it may be asked again.
+    pub(super) fn expire(&mut self, version: u64, due: UnixMillis, stamp: Stamp, outputs: &mut Vec<Output>) {
+        if self.finished().is_none_or(|(_, current)| current != version) || stamp.append_at < due {
+            return;
+        }
+        self.execute(&Command::Forget, stamp.append_at);
+        let number = self.header.number;
+        let outcome = CommandOutcome::Accepted { number, version };
+        let id = format!("forgotten-{version}").parse().expect("letters and digits are an id");
+        let change = QuizChanged {
+            decided: Decided { id, content: number, outcome },
+            status: self.status(),
+            definition: None,
+        };
+        outputs.push(self.effect(0, stamp, Change::QuizChanged(Box::new(change))));
+        self.copies(self.header.sections, &Command::Forget, stamp, outputs);
     }
 
     /// Returns `None` to carry the command out, or the outcome when there is nothing to do.
@@ -94,12 +126,18 @@ impl Section {
             }
             return match header.phase {
                 Phase::Draft => Ok(None),
+                Phase::Forgotten if ![0, definition.source().sections].contains(&header.sections) => {
+                    Err(Refusal::SectionsFixed)
+                }
+                Phase::Forgotten => Ok(None),
                 Phase::Open => Err(Refusal::QuizOpen),
                 Phase::Closed => Err(Refusal::QuizClosed),
             };
         }
         let definition = self.definition.as_ref().ok_or(Refusal::UnknownQuiz)?;
         match (command, header.phase) {
+            // It has no definition, and the fold alone decides when to forget.
+            (_, Phase::Forgotten) | (Command::Forget, _) => Err(Refusal::UnknownQuiz),
             (_, Phase::Closed) => Err(Refusal::QuizClosed),
             (Command::Open, Phase::Draft) => Ok(None),
             (Command::Open, Phase::Open) => Err(Refusal::QuizOpen),

@@ -69,6 +69,8 @@ pub struct Header {
     pub unknown: Tally,
     /// Sum of all points awarded here.
     pub awarded: Decimal,
+    /// Sections that the quiz had when it was forgotten, since their number is fixed; 0: it never was.
+    pub sections: u16,
 }
 
 /// A window with what this section knows of its Seal.
@@ -125,6 +127,8 @@ pub struct Counted {
 /// What changed since [`Section::take_touched`] was last called: what storage has to write.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Touched {
+    /// Everything was forgotten; what else is named here came after that.
+    pub forgotten: bool,
     /// The header changed.
     pub header: bool,
     /// The definition or the desk changed.
@@ -222,6 +226,7 @@ impl Section {
             }
             Event::Copy { number, at, command } => self.copy(*number, *at, command, stamp, outputs),
             Event::Seal { scope } => self.seal(scope, stamp, outputs),
+            Event::Expire { version, due } => self.expire(*version, *due, stamp, outputs),
         }
     }
 

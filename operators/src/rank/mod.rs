@@ -8,7 +8,7 @@ use rust_decimal::prelude::ToPrimitive;
 
 use crate::definition::{Definition, RankingRule, TieBreak};
 use crate::effect::{
-    Change, Effect, Overruled, QuizChanged, QuizStatus, Receipt, ScoreChanged, Standing, Tally,
+    Change, Effect, Overruled, Phase, QuizChanged, QuizStatus, Receipt, ScoreChanged, Standing, Tally,
 };
 use crate::event::{CommandOutcome, Decided, Scope};
 use crate::id::{CommandId, ParticipantId, ParticipantMap, Position, QuizId};
@@ -43,6 +43,8 @@ pub struct Header {
     pub revision: u64,
     /// Changes that took effect, of the ranking or of the quiz: the sequence of the live feed.
     pub feed: u64,
+    /// How often the quiz was forgotten: a copy from before that has nothing in common with it.
+    pub forgotten: u64,
 }
 
 /// The quiz itself as readers see it; changes with host commands only.
@@ -90,6 +92,8 @@ pub struct Member {
 /// What changed since [`Ranking::take_touched`] was last called: what storage has to write.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Touched {
+    /// Everything was forgotten, receipts included; what else is named here came after that.
+    pub forgotten: bool,
     /// The header changed.
     pub header: bool,
     /// The board changed.
@@ -320,6 +324,9 @@ impl Ranking {
             let Some((_, (status, definition))) = self.board.pending.pop_first() else { return };
             self.board.status = status;
             self.touched.board = true;
+            if self.board.status.phase == Phase::Forgotten {
+                self.forget();
+            }
             if let Some(definition) = definition {
                 let old = self.rule();
                 self.board.definition = Some(definition);
@@ -330,6 +337,23 @@ impl Ranking {
                 }
             }
         }
+    }
+
+    /// Drops everything but what tells later effects from earlier ones. No participant of a next version can be here
+    /// yet: it is not shown to anybody before every section has forgotten this one.
+    fn forget(&mut self) {
+        self.members = ParticipantMap::default();
+        self.order = Order::new();
+        self.board.definition = None;
+        self.board.desk = Desk::default();
+        for mark in self.sections.values_mut() {
+            let Mark { newest, position, number, .. } = *mark;
+            *mark = Mark { newest, position, number, ..Mark::default() };
+        }
+        self.header.revision += 1;
+        self.header.forgotten += 1;
+        let marks = self.sections.keys().copied().collect();
+        self.touched = Touched { forgotten: true, header: true, board: true, marks, ..Touched::default() };
     }
 
     fn sealed(&mut self, section: u16, scope: &Scope) {

@@ -23,12 +23,18 @@ pub struct Parts {
 
 /// Changes that do not follow on the copy: load it anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("member {index} comes after {len} members")]
-pub struct Gap {
-    /// Index of the member.
-    pub index: u32,
-    /// Members of the copy.
-    pub len: usize,
+pub enum Gap {
+    /// Members are missing between.
+    #[error("member {index} comes after {len} members")]
+    Members {
+        /// Index of the member.
+        index: u32,
+        /// Members of the copy.
+        len: usize,
+    },
+    /// The quiz was forgotten between.
+    #[error("the quiz was forgotten")]
+    Forgotten,
 }
 
 impl Ranking {
@@ -50,6 +56,10 @@ impl Ranking {
     /// # Errors
     /// [`Gap`]: the copy is worth nothing any more.
     pub fn patch(&mut self, mut parts: Parts) -> Result<(), Gap> {
+        // Every change of a ranking changes its header.
+        if parts.header.as_ref().is_some_and(|header| header.forgotten != self.header.forgotten) {
+            return Err(Gap::Forgotten);
+        }
         if let Some(board) = parts.board {
             let old = self.rule();
             self.board = board;
@@ -90,7 +100,7 @@ impl Ranking {
         }
         let len = self.members.len();
         if index as usize != len {
-            return Err(Gap { index, len });
+            return Err(Gap::Members { index, len });
         }
         self.members.insert(id, member);
         self.order.insert(new, index);

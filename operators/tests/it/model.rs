@@ -343,7 +343,11 @@ fn version<'c>(commands: impl Iterator<Item = &'c Command>) -> u64 {
 fn source<'c>(commands: &[(u64, &'c Command)]) -> Option<&'c Source> {
     commands.iter().rev().find_map(|(_, command)| match command {
         Command::Publish { definition, .. } => Some(definition.source()),
-        Command::Open | Command::Close | Command::OpenQuestion(_) | Command::CloseQuestion(_) => None,
+        Command::Open
+        | Command::Close
+        | Command::OpenQuestion(_)
+        | Command::CloseQuestion(_)
+        | Command::Forget => None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The grade stage: sections of quizzes over `submissions`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ingest::codec::{self, DecodeError, Decoded, part};
 use ingest::log::{Record, Stream};
@@ -14,14 +15,15 @@ use operators::limits::DELAY_MS_MAX;
 use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow, Standby, Standbys};
 use prost::Message;
 
-use super::{Operator, key};
-use crate::store::{Row, Stage};
+use super::{Armed, Operator, key};
+use crate::store::{Changes, Row, Stage};
 
 /// The grade operator.
 #[derive(Debug, Clone)]
 pub struct Grade {
     partitions: u16,
     grace_ms: u64,
+    keep: Option<Duration>,
 }
 
 impl Grade {
@@ -31,7 +33,21 @@ impl Grade {
     /// If the grace exceeds [`DELAY_MS_MAX`], which settings never let through: a late append would score late.
     pub fn new(partitions: u16, grace_ms: u64) -> Self {
         assert!(grace_ms <= DELAY_MS_MAX, "the grace is within the longest delay that scoring believes");
-        Self { partitions, grace_ms }
+        Self { partitions, grace_ms, keep: None }
+    }
+
+    /// Returns the operator forgetting quizzes this long after they are sealed.
+    #[must_use]
+    pub fn keeping(self, keep: Option<Duration>) -> Self {
+        Self { keep, ..self }
+    }
+
+    /// Returns the record that makes a quiz be forgotten, and when its time is; `None` if quizzes are kept for ever.
+    fn expiry(&self, quiz: &QuizId, (closed_at, version): (UnixMillis, u64)) -> Option<(UnixMillis, Record)> {
+        let keep_ms = u64::try_from(self.keep?.as_millis()).unwrap_or(u64::MAX);
+        let due = closed_at.plus(self.grace_ms.saturating_add(keep_ms));
+        let event = Event::Expire { version, due };
+        Some((due, self.submission(&Envelope { quiz: quiz.clone(), section: 0, event })))
     }
 
     fn submission(&self, envelope: &Envelope) -> Record {
@@ -55,6 +71,17 @@ const ANSWER: u8 = b'q';
 
 fn timer_key((quiz, section): &SectionKey) -> Vec<u8> {
     key::join(&key::quiz(FAMILY_TIMER, quiz), 0, &[&section.to_be_bytes()])
+}
+
+/// Returns what the timer row of a finished quiz holds: enough for its only timer.
+fn finished_bytes((closed_at, version): (UnixMillis, u64)) -> Vec<u8> {
+    [closed_at.0.to_be_bytes(), version.to_be_bytes()].concat()
+}
+
+fn finished(value: &[u8]) -> Option<(UnixMillis, u64)> {
+    let (closed_at, rest) = value.split_first_chunk::<8>()?;
+    let version = rest.try_into().ok().map(u64::from_be_bytes)?;
+    Some((UnixMillis(u64::from_be_bytes(*closed_at)), version))
 }
 
 impl Operator for Grade {
@@ -95,15 +122,20 @@ impl Operator for Grade {
         }));
     }
 
-    fn rows(&self, key: &SectionKey, state: &mut Section, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    fn rows(&self, key: &SectionKey, state: &mut Section, changes: &mut Changes) {
         let touched = state.take_touched();
         let prefix = self.prefix(key);
+        if touched.forgotten {
+            changes.forget.push(prefix.clone());
+        }
+        let rows = &mut changes.rows;
         if touched.header {
             rows.push((
                 key::join(&prefix, HEADER, &[]),
                 Some(header_message(state.header()).encode_to_vec()),
             ));
-            let armed = (!state.unsealed().is_empty()).then(Vec::new);
+            let unsealed = !state.unsealed().is_empty();
+            let armed = if unsealed { Some(Vec::new()) } else { state.finished().map(finished_bytes) };
             rows.push((timer_key(key), armed));
         }
         if touched.desk {
@@ -145,13 +177,18 @@ impl Operator for Grade {
             };
             (closes_at.plus(self.grace_ms), self.submission(&envelope))
         };
-        state.unsealed().into_iter().map(seal).collect()
+        let expiry = state.finished().and_then(|finished| self.expiry(state.quiz(), finished));
+        state.unsealed().into_iter().map(seal).chain(expiry).collect()
     }
 
-    fn timer_keys(&self, rows: &[Row]) -> Vec<SectionKey> {
-        let parse = |(key, _): &Row| {
+    fn armed(&self, rows: &[Row]) -> Vec<(SectionKey, Armed)> {
+        let parse = |(key, value): &Row| {
             let (quiz, rest) = key::split(key)?;
-            Some((quiz, key::number(rest.get(1..)?)?))
+            let armed = match finished(value) {
+                None => Armed::Load,
+                Some(finished) => Armed::Wanted(self.expiry(&quiz, finished).into_iter().collect()),
+            };
+            Some(((quiz, key::number(rest.get(1..)?)?), armed))
         };
         rows.iter().filter_map(parse).collect()
     }
@@ -188,6 +225,7 @@ fn header_message(header: &Header) -> proto::SectionHeader {
             .collect(),
         unknown: Some(part::tally_message(&header.unknown)),
         awarded: header.awarded.to_string(),
+        sections: header.sections.into(),
     }
 }
 
@@ -213,6 +251,7 @@ fn header(message: proto::SectionHeader) -> Result<Header, DecodeError> {
         held,
         unknown: part::tally(message.unknown),
         awarded: part::decimal(&message.awarded)?,
+        sections: part::small(message.sections, "sections")?,
     })
 }
 

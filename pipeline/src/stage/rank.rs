@@ -14,8 +14,8 @@ use operators::rank::{Board, Header, Mark, Member, Parts, Ranking};
 use prost::Message;
 use rust_decimal::Decimal;
 
-use super::{Operator, key};
-use crate::store::{Row, Stage};
+use super::{Armed, Operator, key};
+use crate::store::{Changes, Row, Stage};
 
 /// Hears what a rank stage made visible.
 pub trait Audience: Send + Sync {
@@ -217,12 +217,20 @@ impl Operator for Rank {
         self.audience.applied(effect);
     }
 
-    fn rows(&self, quiz: &QuizId, state: &mut Ranking, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    fn rows(&self, quiz: &QuizId, state: &mut Ranking, changes: &mut Changes) {
         let touched = state.take_touched();
         let prefix = self.prefix(quiz);
+        if touched.forgotten {
+            changes.forget.extend([prefix.clone(), key::quiz(FAMILY_RECEIPT, quiz)]);
+        }
+        let rows = &mut changes.rows;
         if touched.header {
             let header = state.header();
-            let message = proto::RankingHeader { revision: header.revision, feed: header.feed };
+            let message = proto::RankingHeader {
+                revision: header.revision,
+                feed: header.feed,
+                forgotten: header.forgotten,
+            };
             self.audience.moved(quiz, header.feed);
             rows.push((key::join(&prefix, HEADER, &[]), Some(message.encode_to_vec())));
         }
@@ -234,6 +242,9 @@ impl Operator for Rank {
         if published && (touched.board || touched.joined) {
             let index = proto::QuizIndex { participants: state.len() as u64 };
             rows.push((index_key(Some(quiz)), Some(index.encode_to_vec())));
+        }
+        if !published && touched.forgotten {
+            rows.push((index_key(Some(quiz)), None));
         }
         for section in touched.marks {
             let Some(mark) = state.sections().get(&section) else { continue };
@@ -272,7 +283,7 @@ impl Operator for Rank {
         Vec::new()
     }
 
-    fn timer_keys(&self, _rows: &[Row]) -> Vec<QuizId> {
+    fn armed(&self, _rows: &[Row]) -> Vec<(QuizId, Armed)> {
         Vec::new()
     }
 
@@ -368,7 +379,11 @@ pub fn parts<'a>(
         match kind {
             HEADER => {
                 let message = proto::RankingHeader::decode(value).map_err(decode)?;
-                parts.header = Some(Header { revision: message.revision, feed: message.feed });
+                parts.header = Some(Header {
+                    revision: message.revision,
+                    feed: message.feed,
+                    forgotten: message.forgotten,
+                });
             }
             BOARD => parts.board = Some(board(proto::Board::decode(value).map_err(decode)?)?),
             MARK => {

@@ -53,6 +53,9 @@ pub struct Options {
     pub retired_for: Duration,
     /// Pages of one run that a merge reads at once.
     pub pages_ahead: usize,
+    /// Free slots that are kept whatever their number: writing over a page costs as much as writing, deleting it as much
+    /// again.
+    pub free_slots_min: usize,
 }
 
 impl Default for Options {
@@ -67,6 +70,7 @@ impl Default for Options {
             // Followers look twice a second; a scan of a whole state takes seconds.
             retired_for: Duration::from_secs(60),
             pages_ahead: 4,
+            free_slots_min: 64,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The embedded store: effects, rows and header are one atomic write of the directory.
 
+use std::collections::BTreeSet;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ingest::codec::part;
@@ -9,7 +11,7 @@ use ingest::proto;
 use operators::id::UnixMillis;
 use prost::Message;
 
-use super::{Commit, Header, Row, Stage, Store, StoreError, Unit};
+use super::{Changes, Commit, Header, Row, Stage, Store, StoreError, Unit};
 
 /// State in the same directory as the log.
 #[derive(Clone)]
@@ -21,6 +23,44 @@ impl EmbeddedStore {
     /// Returns the store of a directory.
     pub fn new(storage: Embedded) -> Self {
         Self { storage }
+    }
+
+    /// Removes what a commit has forgotten, a block at a time: a quiz may have more rows than memory holds. Nobody writes
+    /// any other row of the unit meanwhile, so what was cut short is done by whoever takes the unit next.
+    async fn finish_forgetting(&self, unit: Unit, header: Header) -> Result<(), StoreError> {
+        let marker = forgetting_key(unit);
+        let Some(bytes) = self.storage.row(&marker).map_err(read_error)? else { return Ok(()) };
+        let message = proto::Forgetting::decode(&*bytes);
+        let message = message.map_err(|error| StoreError::Corrupt(format!("what is forgotten: {error}")))?;
+        let kept: BTreeSet<Vec<u8>> = message.kept.iter().map(|key| row_key(unit, key)).collect();
+        for prefix in &message.prefixes {
+            let prefix = row_key(unit, prefix);
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let block =
+                    self.storage.rows(&prefix, after.as_deref(), FORGOTTEN_AT_ONCE).map_err(read_error)?;
+                let Some((last, _)) = block.last() else { break };
+                after = Some(last.clone());
+                let keys = block.into_iter().map(|(key, _)| key).filter(|key| !kept.contains(key));
+                self.remove(unit, header, keys).await?;
+            }
+        }
+        self.remove(unit, header, std::iter::once(marker)).await
+    }
+
+    async fn remove(
+        &self,
+        unit: Unit,
+        header: Header,
+        keys: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> = keys.map(|key| (key, None)).collect();
+        let condition = Some(Condition { key: header_key(unit), expected: Some(encode_header(header)) });
+        match self.storage.write(Write { condition, rows, records: Vec::new() }).await {
+            Ok(_) => Ok(()),
+            Err(WriteError::Condition { .. }) => Err(StoreError::Fenced),
+            Err(WriteError::Append(error)) => Err(append_error(error)),
+        }
     }
 
     fn header(&self, unit: Unit) -> Result<(Header, Option<Vec<u8>>), StoreError> {
@@ -38,7 +78,7 @@ impl Store for EmbeddedStore {
             let condition = Some(Condition { key: header_key(unit), expected: bytes });
             let rows = vec![(header_key(unit), Some(encode_header(mine)))];
             match self.storage.write(Write { condition, rows, records: Vec::new() }).await {
-                Ok(_) => Ok(mine),
+                Ok(_) => self.finish_forgetting(unit, mine).await.map(|()| mine),
                 // Somebody took it at the same moment: the caller may try again.
                 Err(WriteError::Condition { .. }) => {
                     Err(StoreError::Unavailable("taken at the same time".into()))
@@ -81,22 +121,30 @@ impl Store for EmbeddedStore {
         async move {
             let unit = commit.unit;
             let to = commit.to();
-            let mut rows = Vec::with_capacity(commit.rows.len() + 1);
-            rows.extend(commit.rows.iter().map(|(key, value)| (row_key(unit, key), value.clone())));
+            let Changes { forget, rows: changed } = &commit.changes;
+            let mut rows = Vec::with_capacity(changed.len() + 2);
+            rows.extend(changed.iter().map(|(key, value)| (row_key(unit, key), value.clone())));
             rows.push((header_key(unit), Some(encode_header(to))));
+            if !forget.is_empty() {
+                rows.push((forgetting_key(unit), Some(forgetting(&commit.changes))));
+            }
             let condition =
                 Some(Condition { key: header_key(unit), expected: Some(encode_header(commit.from)) });
             let write = Write { condition, rows, records: commit.effects.clone() };
             match self.storage.write(write).await {
-                Ok(_) => Ok(()),
-                Err(WriteError::Condition { found: Some(found) }) if found == encode_header(to) => Ok(()),
-                Err(WriteError::Condition { .. }) => Err(StoreError::Fenced),
-                Err(WriteError::Append(error)) => Err(append_error(error)),
+                Ok(_) => {}
+                Err(WriteError::Condition { found: Some(found) }) if found == encode_header(to) => {}
+                Err(WriteError::Condition { .. }) => return Err(StoreError::Fenced),
+                Err(WriteError::Append(error)) => return Err(append_error(error)),
             }
+            if forget.is_empty() { Ok(()) } else { self.finish_forgetting(unit, to).await }
         }
         .boxed()
     }
 }
+
+/// Forgotten rows removed by one write.
+const FORGOTTEN_AT_ONCE: usize = 1_024;
 
 /// Bytes of the part of a key that names the unit.
 const UNIT_BYTES: usize = 4;
@@ -116,6 +164,17 @@ fn unit_key(kind: u8, unit: Unit) -> Vec<u8> {
 
 fn header_key(unit: Unit) -> Vec<u8> {
     unit_key(b'h', unit)
+}
+
+fn forgetting_key(unit: Unit) -> Vec<u8> {
+    unit_key(b'f', unit)
+}
+
+fn forgetting(changes: &Changes) -> Vec<u8> {
+    let under = |key: &[u8]| changes.forget.iter().any(|prefix| key.starts_with(prefix));
+    let written = changes.rows.iter().filter(|(key, value)| value.is_some() && under(key));
+    let kept = written.map(|(key, _)| key.clone()).collect();
+    proto::Forgetting { prefixes: changes.forget.clone(), kept }.encode_to_vec()
 }
 
 fn row_key(unit: Unit, key: &[u8]) -> Vec<u8> {

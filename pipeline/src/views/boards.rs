@@ -144,7 +144,8 @@ impl Boards {
             }
             Awaited::Command(id) => {
                 // Not only what is loaded: after a restart the command may be an old one, of which no effect will tell.
-                let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
+                // And also of a quiz that was forgotten: publishing it again may be refused.
+                let Some(state) = self.source.ranking(quiz).await? else { return Ok(None) };
                 let decided = read(&state).decided(id).cloned();
                 Ok(decided.map(Seen::Command))
             }

@@ -140,7 +140,8 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
 /// The streams or the table cannot be used, or a stage stopped.
 pub async fn grade(config: Cluster) -> anyhow::Result<()> {
     let engines = connect(&config, Some("grade")).await?;
-    let grade = Grade::new(engines.log.partitions(), config.base.timing.grace().as_millis() as u64);
+    let grade = Grade::new(engines.log.partitions(), config.base.timing.grace().as_millis() as u64)
+        .keeping(config.base.keep_finished);
     work(config, engines, grade, Duration::from_secs(1)).await
 }
 

@@ -12,7 +12,7 @@ use ingest::partition::PartitionId;
 use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
 use pipeline::cluster::shards::{Shard, Shards};
-use pipeline::store::{Commit, Header, Row, Store, StoreError, Unit};
+use pipeline::store::{Changes, Commit, Header, Row, Store, StoreError, Unit};
 use pipeline::wire::cluster::Streams;
 
 /// A log that takes an append for done although nobody said so: for gateways.
@@ -133,7 +133,7 @@ impl Store for Half {
             if count % 3 != 0 {
                 return self.store.commit(commit).await;
             }
-            self.store.commit(&Commit { rows: Vec::new(), ..commit.clone() }).await
+            self.store.commit(&Commit { changes: Changes::default(), ..commit.clone() }).await
         }
         .boxed()
     }

@@ -6,6 +6,7 @@
 //! join p1 Ana                                             a participant; p1, p2 … fall into sections by hash
 //! @12.5 p1 q1 b #1 at=11                                  append time in s (it stays), answer, submission, received
 //! p1 q1 [a,c] #1 | p1 q1 =3.14 #1 | p1 q1 "lima" #1       the other kinds of answer
+//! expire v1 due=90                                      the quiz is forgotten if it is final, has this version and it is time
 //! seal q1 | seal quiz | seal q1 s1                        in every section, or in one
 //! hold | copy 2 s1                                        no copies of commands from here on, except by hand
 //! again | board | status | books | outcome c1 | unsealed | sealed 0  all effects again; what readers and runners see
@@ -74,8 +75,8 @@ impl World {
             words.remove(0);
         }
         let named = |name: &str| words.iter().find_map(|word| word.strip_prefix(name).map(str::to_owned));
-        let (id, at, if_version) = (named("id="), named("at="), named("if="));
-        words.retain(|word| !["id=", "at=", "if="].iter().any(|name| word.starts_with(name)));
+        let (id, at, if_version, due) = (named("id="), named("at="), named("if="), named("due="));
+        words.retain(|word| !["id=", "at=", "if=", "due="].iter().any(|name| word.starts_with(name)));
         match words[..] {
             ["publish", ref rest @ ..] => {
                 let definition = Arc::new(definition(rest));
@@ -93,6 +94,14 @@ impl World {
                 let participant = participant(who);
                 let event = Event::Join { participant, name: name.into() };
                 self.append(self.home(participant), &event)
+            }
+            ["expire", version] => {
+                let version = version.strip_prefix('v').expect("a version").parse().unwrap();
+                let due = UnixMillis(due.map_or(self.now_ms, |due| millis(&due)));
+                let said = self.append(0, &Event::Expire { version, due });
+                // With the answers their books are forgotten.
+                self.answers = if said.is_empty() { self.answers } else { 0 };
+                said
             }
             ["seal", what, ref rest @ ..] => self.seal(what, rest.first().copied()),
             ["copy", number, to] => self.copy(number.parse().unwrap(), section(to)),

@@ -268,3 +268,121 @@ fn an_answer_overtaken_by_its_late_retry_counts_once_the_close_is_known() {
         "#]],
     );
 }
+
+#[test]
+fn a_finished_quiz_is_forgotten_by_every_section() {
+    check(
+        "publish free sections=2 q1:single(b)
+         join p1 Ana
+         join p2 Bo
+         open
+         p1 q1 b #1
+         p2 q1 b #2
+         @30 expire v1
+         @40 close
+         @42 expire v1
+         @45 seal quiz
+         @46 expire v2
+         @47 expire v1 due=90
+         board
+         @90 expire v1
+         @90 expire v1
+         status
+         board
+         books
+         unsealed
+         p1 q1 b #3
+         join p1 Ana
+         open
+         publish free sections=3 q1:single(a)
+         publish free sections=2 q1:single(a)
+         join p1 Ann
+         open
+         p1 q1 a #1
+         status
+         board
+         again",
+        expect![[r#"
+            publish free sections=2 q1:single(b) -> s0 accepted 1 (v1); s1 reached 1
+            join p1 Ana -> s1 p1 is Ana
+            join p2 Bo -> s0 p2 is Bo
+            open -> s0 accepted 2 (v1); s1 reached 2
+            p1 q1 b #1 -> s1 counted 1000 in question 0, p1 has 1000 (1 right in 0s), [counted 1]
+            p2 q1 b #2 -> s0 counted 1000 in question 0, p2 has 1000 (1 right in 0s), [counted 1]
+            @30 expire v1 -> nothing
+            @40 close -> s0 accepted 3 (v1); s1 reached 3
+            @42 expire v1 -> nothing
+            @45 seal quiz -> s0 sealed quiz; s1 sealed quiz
+            @46 expire v2 -> nothing
+            @47 expire v1 due=90 -> nothing
+            board -> 1 Ana 1000; 1 Bo 1000
+            @90 expire v1 -> s0 accepted 4 (v1); s1 reached 4
+            @90 expire v1 -> nothing
+            status -> 4 v1 forgotten
+            board -> nothing
+            books -> 0 points, all []
+            unsealed -> nothing
+            p1 q1 b #3 -> nothing
+            join p1 Ana -> nothing
+            open -> nothing
+            publish free sections=3 q1:single(a) -> s0 refused: the number of sections cannot change between versions
+            publish free sections=2 q1:single(a) -> s0 accepted 5 (v2); s1 reached 5
+            join p1 Ann -> s1 p1 is Ann
+            open -> s0 accepted 6 (v2); s1 reached 6
+            p1 q1 a #1 -> s1 counted 1000 in question 0, p1 has 1000 (1 right in 0s), [counted 1]
+            status -> 6 v2 open
+            board -> 1 Ann 1000
+            again -> 21 of 21 repeated
+        "#]],
+    );
+}
+
+#[test]
+fn a_quiz_is_shown_until_every_section_has_forgotten_it() {
+    check(
+        "publish free sections=2 q1:single(b)
+         join p1 Ana
+         join p2 Bo
+         open
+         p1 q1 b #1
+         p2 q1 b #2
+         close
+         @5 seal quiz
+         hold
+         @9 expire v1
+         board
+         books
+         publish free sections=2 q1:single(a)
+         status
+         copy 5 s1
+         board
+         status
+         copy 4 s1
+         status
+         board
+         again",
+        expect![[r#"
+            publish free sections=2 q1:single(b) -> s0 accepted 1 (v1); s1 reached 1
+            join p1 Ana -> s1 p1 is Ana
+            join p2 Bo -> s0 p2 is Bo
+            open -> s0 accepted 2 (v1); s1 reached 2
+            p1 q1 b #1 -> s1 counted 1000 in question 0, p1 has 1000 (1 right in 0s), [counted 1]
+            p2 q1 b #2 -> s0 counted 1000 in question 0, p2 has 1000 (1 right in 0s), [counted 1]
+            close -> s0 accepted 3 (v1); s1 reached 3
+            @5 seal quiz -> s0 sealed quiz; s1 sealed quiz
+            hold -> nothing
+            @9 expire v1 -> s0 accepted 4 (v1)
+            board -> 1 Ana 1000; 1 Bo 1000
+            books -> 2000 points, all [counted 2]; 0: [counted 2]
+            publish free sections=2 q1:single(a) -> s0 accepted 5 (v2)
+            status -> 3 v1 closed, final
+            copy 5 s1 -> nothing
+            board -> 1 Ana 1000; 1 Bo 1000
+            status -> 3 v1 closed, final
+            copy 4 s1 -> s1 reached 5
+            status -> 5 v2 draft
+            board -> nothing
+            again -> 15 of 15 repeated
+        "#]],
+    );
+}

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Options;
 use super::cache::{Keep, Miss, Pages, slots_of};
-use super::manifest::LEVEL_MAX;
+use super::manifest::{LEVEL_MAX, Oblivion};
 use super::page::Builder;
 use super::read::{self, Change, Merge, Way};
 use super::usage::What;
@@ -46,7 +46,8 @@ impl Merging {
         // Below the oldest run there is nothing that a removed row could still cover.
         let oldest = range.start == 0;
         let runs = manifest.runs[range].to_vec();
-        Self(tokio::spawn(async move { merge(&pages, &session, runs, oldest, options).await }))
+        let oblivion = Oblivion::of(manifest, &[], None);
+        Self(tokio::spawn(async move { merge(&pages, &session, (runs, oblivion), oldest, options).await }))
     }
 
     /// Tells whether it has ended.
@@ -72,7 +73,7 @@ impl Drop for Merging {
 async fn merge(
     pages: &Pages,
     session: &Session,
-    runs: Vec<Run>,
+    (runs, oblivion): (Vec<Run>, Oblivion),
     oldest: bool,
     options: Options,
 ) -> Result<Merged, StoreError> {
@@ -80,7 +81,7 @@ async fn merge(
     let way = Way { ahead: options.pages_ahead, keep: Keep::No };
     let mut pause = BACKOFF.0;
     let mut merge = loop {
-        match Merge::open(pages, unit, &runs, &read::Range::default(), way).await {
+        match Merge::open(pages, unit, &runs, &oblivion, &read::Range::default(), way).await {
             Ok(merge) => break merge,
             Err(miss) => retry(pages, session, miss, &mut pause).await?,
         }

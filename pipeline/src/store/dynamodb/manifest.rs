@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ingest::codec::part;
-use ingest::proto::{Manifest, Run};
+use ingest::proto::{Forgotten, Manifest, Run};
 use operators::id::{Position, UnixMillis};
 use prost::Message;
 
@@ -89,8 +89,16 @@ pub(super) fn overlaps(run: &Run, start: &[u8], end: Option<&[u8]>) -> bool {
     run.page_count > 0 && *run.last_key >= *start && end.is_none_or(|end| *run.first_key < *end)
 }
 
-/// Returns which runs to merge next: all of the lowest level that has `fan_in` of them, which stand side by side.
+/// Prefixes that are noted as forgotten before all runs are merged, to get rid of them: they are written with every
+/// commit.
+const FORGOTTEN_MAX: usize = 128;
+
+/// Returns which runs to merge next: all of the lowest level that has `fan_in` of them, which stand side by side. With too
+/// many forgotten prefixes, all runs.
 pub(super) fn plan(manifest: &Manifest, fan_in: usize) -> Option<std::ops::Range<usize>> {
+    if manifest.forgotten.len() > FORGOTTEN_MAX && manifest.runs.len() > 1 {
+        return Some(0..manifest.runs.len());
+    }
     let levels = 0..=LEVEL_MAX;
     let mut full = levels.filter_map(|level| {
         let runs = &manifest.runs;
@@ -99,6 +107,37 @@ pub(super) fn plan(manifest: &Manifest, fan_in: usize) -> Option<std::ops::Range
         (count >= fan_in).then_some(start..start + count)
     });
     full.next()
+}
+
+/// What of a unit was forgotten since its older runs were written.
+///
+/// A run that reaches up to a commit or beyond holds nothing that this commit has forgotten: one that is merged from runs
+/// on both sides of it leaves that out, and one that is merged from earlier runs ends before it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Oblivion(Vec<Forgotten>);
+
+impl Oblivion {
+    /// Returns what a manifest says was forgotten of the keys from `start` on and below `end`.
+    pub(super) fn of(manifest: &Manifest, start: &[u8], end: Option<&[u8]>) -> Self {
+        let overlaps = |note: &&Forgotten| {
+            end.is_none_or(|end| *note.prefix < *end)
+                && behind(&note.prefix).is_none_or(|behind| *behind > *start)
+        };
+        Self(manifest.forgotten.iter().filter(overlaps).cloned().collect())
+    }
+
+    /// Tells whether a row of a run that ends with the commit `last` is no more.
+    pub(super) fn hides(&self, key: &[u8], last: u64) -> bool {
+        self.0.iter().any(|note| last < note.commit && key.starts_with(&note.prefix))
+    }
+}
+
+/// Notes what a commit forgets, and drops the notes about which no run is old enough any more.
+pub(super) fn forget(manifest: &mut Manifest, prefixes: &[Vec<u8>], commit: u64) {
+    let Manifest { runs, forgotten, .. } = manifest;
+    let replaced = |note: &Forgotten| prefixes.contains(&note.prefix);
+    forgotten.retain(|note| runs.iter().any(|run| run.last < note.commit) && !replaced(note));
+    forgotten.extend(prefixes.iter().map(|prefix| Forgotten { prefix: prefix.clone(), commit }));
 }
 
 /// The highest level: when it is full, all of a unit's rows are merged into one run.

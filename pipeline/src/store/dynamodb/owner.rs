@@ -13,14 +13,12 @@ use super::Options;
 use super::cache::Pages;
 use super::calls::Moved;
 use super::compact::{Merged, Merging};
-use super::manifest::{Head, corrupt, plan};
+use super::manifest::{Head, corrupt, forget, plan};
 use super::page::Builder;
 use super::usage::What;
 use super::write::{RunDraft, Session};
 use crate::store::{Commit, Header, StoreError, Unit};
 
-/// Free slots that are kept whatever their number: writing over a page costs as much as writing, deleting it as much again.
-const FREE_SLOTS_MIN: usize = 64;
 /// How long a commit waits for the merge when there are too many runs, before it is to be asked for again: its caller has
 /// a lease to keep.
 const MERGE_WAIT: Duration = Duration::from_secs(1);
@@ -52,6 +50,7 @@ struct Pending {
     draft: RunDraft,
     /// First and last of the rows.
     keys: (Vec<u8>, Vec<u8>),
+    forget: Vec<Vec<u8>>,
     next: Option<Next>,
 }
 
@@ -126,7 +125,7 @@ impl Owner {
             self.session.give(&draft.slots());
         }
         self.release();
-        let mut rows: Vec<_> = commit.rows.iter().collect();
+        let mut rows: Vec<_> = commit.changes.rows.iter().collect();
         rows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let seq = self.head.seq + 1;
         let mut draft = RunDraft::new(What::Page, 0, seq, seq);
@@ -141,7 +140,9 @@ impl Owner {
             draft.push(&self.session, full, true);
         }
         let keys = (first, last);
-        self.pending = Some(Pending { from: commit.from, to, effects_sent: 0, draft, keys, next: None });
+        let forget = commit.changes.forget.clone();
+        self.pending =
+            Some(Pending { from: commit.from, to, effects_sent: 0, draft, keys, forget, next: None });
     }
 
     /// Appends effects in order. They go out ahead of the state that made them, so a crash sends them once more.
@@ -182,8 +183,9 @@ impl Owner {
             named.extend(&merged.slots);
             install(&mut manifest, merged);
         }
-        manifest.runs.push(run);
         manifest.commits += 1;
+        forget(&mut manifest, &pending.forget, run.first);
+        manifest.runs.push(run);
         manifest.position = pending.to.position.map(part::position_bytes).unwrap_or_default();
         self.session.note(&mut manifest, &named);
         let Header { epoch, append_at, .. } = pending.to;
@@ -240,7 +242,7 @@ impl Owner {
     /// Empties free slots when there are more of them than pages: a state that shrank is not kept for ever.
     fn delete_surplus(&self) {
         let live: u64 = self.head.manifest.runs.iter().map(|run| run.page_count).sum();
-        let surplus = self.session.surplus(FREE_SLOTS_MIN.max(live as usize), DELETES_MAX);
+        let surplus = self.session.surplus(self.options.free_slots_min.max(live as usize), DELETES_MAX);
         if surplus.is_empty() {
             return;
         }
@@ -250,8 +252,9 @@ impl Owner {
                 match pages.calls.delete(session.writer, slot).await {
                     Ok(()) => session.named(&[slot]),
                     Err(error) => {
-                        tracing::debug!(slot, %error, "page not deleted, its slot stays free");
-                        session.give(&[slot]);
+                        // It may still be carried out: a page written here before that would be gone.
+                        tracing::debug!(slot, %error, "page not deleted, its slot is left to the next owner");
+                        session.spoil(slot);
                     }
                 }
             }

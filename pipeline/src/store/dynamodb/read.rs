@@ -8,7 +8,7 @@ use futures::FutureExt;
 use ingest::proto::{Blob, Manifest, Run};
 
 use super::cache::{Keep, Miss, Pages};
-use super::manifest::{behind, overlaps, since};
+use super::manifest::{Oblivion, behind, overlaps, since};
 use super::page::{Place, Rows};
 use crate::store::{Row, Unit};
 
@@ -37,6 +37,8 @@ struct Cursor {
     loaded: VecDeque<Arc<Rows>>,
     place: Place,
     range: Range,
+    /// The newest commit in the run.
+    last: u64,
 }
 
 impl Cursor {
@@ -48,7 +50,13 @@ impl Cursor {
         let inside = index.pages[first.min(index.pages.len())..].iter();
         let inside = inside.take_while(|page| range.end.as_ref().is_none_or(|end| page.fence < *end));
         let blobs = inside.filter_map(|page| page.blob.clone()).collect();
-        Ok(Self { blobs, loaded: VecDeque::new(), place: Place::default(), range: range.clone() })
+        Ok(Self {
+            blobs,
+            loaded: VecDeque::new(),
+            place: Place::default(),
+            range: range.clone(),
+            last: run.last,
+        })
     }
 
     /// Reads what is needed for the next row. Called again after an error, it goes on where it was.
@@ -104,6 +112,7 @@ pub(super) struct Merge<'a> {
     heads: BinaryHeap<Reverse<Next>>,
     /// Cursors whose next row is not among those yet.
     waiting: Vec<usize>,
+    oblivion: Oblivion,
 }
 
 impl<'a> Merge<'a> {
@@ -115,6 +124,7 @@ impl<'a> Merge<'a> {
         pages: &'a Pages,
         unit: Unit,
         runs: &[Run],
+        oblivion: &Oblivion,
         range: &Range,
         way: Way,
     ) -> Result<Self, Miss> {
@@ -125,7 +135,8 @@ impl<'a> Merge<'a> {
         let fills = cursors.iter_mut().map(|cursor| cursor.fill(pages, unit, way).boxed());
         futures::future::try_join_all(fills).await?;
         let waiting = (0..cursors.len()).collect();
-        Ok(Self { pages, unit, way, cursors, heads: BinaryHeap::new(), waiting })
+        let oblivion = oblivion.clone();
+        Ok(Self { pages, unit, way, cursors, heads: BinaryHeap::new(), waiting, oblivion })
     }
 
     /// Returns the next row, removed ones included. Called again after an error, it goes on where it was.
@@ -133,16 +144,21 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// [`Miss`].
     pub(super) async fn next(&mut self) -> Result<Option<Change>, Miss> {
-        self.settle().await?;
-        let Some(Reverse((key, newest, value))) = self.heads.pop() else { return Ok(None) };
-        self.waiting.push(newest);
-        while let Some(Reverse((same, _, _))) = self.heads.peek()
-            && *same == key
-        {
-            let older = self.heads.pop().map(|Reverse((_, older, _))| older);
-            self.waiting.extend(older);
+        loop {
+            self.settle().await?;
+            let Some(Reverse((key, newest, value))) = self.heads.pop() else { return Ok(None) };
+            self.waiting.push(newest);
+            while let Some(Reverse((same, _, _))) = self.heads.peek()
+                && *same == key
+            {
+                let older = self.heads.pop().map(|Reverse((_, older, _))| older);
+                self.waiting.extend(older);
+            }
+            // With the newest of a key, all older ones are forgotten.
+            if !self.oblivion.hides(&key, self.cursors[newest].last) {
+                return Ok(Some((key, value)));
+            }
         }
-        Ok(Some((key, value)))
     }
 
     async fn settle(&mut self) -> Result<(), Miss> {
@@ -184,7 +200,8 @@ pub(super) async fn scan(
     let behind_after = after.map(|after| [after, &[0]].concat()).unwrap_or_default();
     let range = Range { start: behind_after.max(prefix.to_vec()), end: behind(prefix) };
     let way = Way { ahead: if limit < MANY_ROWS { 1 } else { 4 }, keep: Keep::Yes };
-    let mut merge = Merge::open(pages, unit, &manifest.runs, &range, way).await?;
+    let oblivion = Oblivion::of(manifest, &range.start, range.end.as_deref());
+    let mut merge = Merge::open(pages, unit, &manifest.runs, &oblivion, &range, way).await?;
     let mut rows = Vec::new();
     while rows.len() < limit
         && let Some((key, value)) = merge.next().await?
@@ -205,8 +222,12 @@ pub(super) async fn get(
     key: &[u8],
 ) -> Result<Option<Vec<u8>>, Miss> {
     let range = Range { start: key.to_vec(), end: Some([key, &[0]].concat()) };
+    let oblivion = Oblivion::of(manifest, &range.start, range.end.as_deref());
     // The newest first: most keys that are asked for were written lately.
     for run in manifest.runs.iter().rev().filter(|run| overlaps(run, &range.start, range.end.as_deref())) {
+        if oblivion.hides(key, run.last) {
+            return Ok(None);
+        }
         let mut cursor = Cursor::open(pages, unit, run, &range).await?;
         cursor.fill(pages, unit, Way { ahead: 1, keep: Keep::Yes }).await?;
         if let Some((_, value)) = cursor.next() {
@@ -230,7 +251,9 @@ pub(super) async fn changes(
     let mut changes = Vec::new();
     for run in runs {
         let way = Way { ahead: 4, keep: Keep::Yes };
-        let mut merge = Merge::open(pages, unit, std::slice::from_ref(run), &Range::default(), way).await?;
+        let run = std::slice::from_ref(run);
+        // Who follows hears of a state's forgetting by that state's rows.
+        let mut merge = Merge::open(pages, unit, run, &Oblivion::default(), &Range::default(), way).await?;
         while let Some(change) = merge.next().await? {
             changes.push(change);
         }

@@ -38,6 +38,9 @@ struct Slots {
     /// In use for something that no manifest names yet. Until one does, they are listed as free: should this life end,
     /// the next writes over whatever is in them.
     busy: BTreeSet<u64>,
+    /// Not for this life: refused when it was written to, or with a deletion on its way that was not answered and may
+    /// still come. The next life may have them.
+    spoilt: BTreeSet<u64>,
     /// The next one that was never used.
     fresh: u64,
     /// The number of the next page.
@@ -49,7 +52,13 @@ impl Session {
     pub(super) fn new(unit: Unit, epoch: u64, manifest: &Manifest) -> Self {
         let life = RandomState::new().build_hasher().finish();
         let free = manifest.free.clone();
-        let slots = Slots { free, busy: BTreeSet::new(), fresh: manifest.slots, page: manifest.pages };
+        let slots = Slots {
+            free,
+            busy: BTreeSet::new(),
+            spoilt: BTreeSet::new(),
+            fresh: manifest.slots,
+            page: manifest.pages,
+        };
         Self { writer: Writer { unit, epoch, life }, slots: Mutex::new(slots) }
     }
 
@@ -91,12 +100,19 @@ impl Session {
         }
     }
 
+    /// Hears that a slot is not to be used again in this life.
+    pub(super) fn spoil(&self, slot: u64) {
+        let mut slots = self.lock();
+        slots.busy.remove(&slot);
+        slots.spoilt.insert(slot);
+    }
+
     /// Writes down what is free next to what `named` takes, and the numbers given out.
     pub(super) fn note(&self, manifest: &mut Manifest, named: &[u64]) {
         let slots = self.lock();
         let named: BTreeSet<u64> = named.iter().copied().collect();
         let unnamed = slots.busy.iter().filter(|slot| !named.contains(slot));
-        let all: BTreeSet<u64> = slots.free.iter().chain(unnamed).copied().collect();
+        let all: BTreeSet<u64> = slots.free.iter().chain(unnamed).chain(&slots.spoilt).copied().collect();
         manifest.free = all.into_iter().collect();
         manifest.slots = slots.fresh;
         manifest.pages = slots.page;
@@ -149,7 +165,7 @@ impl Draft {
             taken += 1;
             still_ours(pages, session.writer, taken).await?;
             self.blob.slots.pop();
-            session.named(&[slot]);
+            session.spoil(slot);
         }
         Ok(())
     }
@@ -281,5 +297,9 @@ mod tests {
         assert_eq!(session.surplus(0, 9), [2]);
         session.note(&mut manifest, &[]);
         assert_eq!(manifest.free, [2, 5], "until it is empty");
+        session.spoil(2);
+        assert_eq!(session.take(), 6, "not in this life");
+        session.note(&mut manifest, &[6]);
+        assert_eq!(manifest.free, [2, 5], "but in the next");
     }
 }

@@ -21,12 +21,12 @@ pub(super) async fn an_earlier_owner_is_fenced_and_changes_nothing<P: Place>() {
     let place = P::new();
     let Opened { store, log } = place.open().await;
     let old = store.acquire(UNIT).await.unwrap();
-    let held = Commit { rows: vec![row("a", "old")], effects: vec![effect("old")], ..step(old, 0) };
+    let held = Commit { changes: vec![row("a", "old")].into(), effects: vec![effect("old")], ..step(old, 0) };
     store.commit(&held).await.unwrap();
     let new = store.acquire(UNIT).await.unwrap();
 
     let late = Commit {
-        rows: vec![row("a", "late"), row("b", "late")],
+        changes: vec![row("a", "late"), row("b", "late")].into(),
         effects: vec![effect("late")],
         ..step(after(&held), 1)
     };
@@ -42,7 +42,7 @@ pub(super) async fn an_earlier_owner_is_fenced_and_changes_nothing<P: Place>() {
     // Nor does the owner in between commit any more, and the newest does.
     assert_eq!(store.commit(&step(new, 1)).await, Err(StoreError::Fenced));
     let newest = Header { epoch: 3, ..new };
-    store.commit(&Commit { rows: vec![row("a", "newest")], ..step(newest, 1) }).await.unwrap();
+    store.commit(&Commit { changes: vec![row("a", "newest")].into(), ..step(newest, 1) }).await.unwrap();
     assert_eq!(store.commit(&late).await, Err(StoreError::Fenced), "not even to where the newest put it");
     assert_eq!(rows(&*store, UNIT).await, [("a".to_owned(), "newest".to_owned())]);
 }
@@ -51,7 +51,8 @@ pub(super) async fn the_same_commit_twice_is_success<P: Place>() {
     let place = P::new();
     let Opened { store, log } = place.open().await;
     let header = store.acquire(UNIT).await.unwrap();
-    let commit = Commit { rows: vec![row("a", "1")], effects: vec![effect("e")], ..step(header, 0) };
+    let commit =
+        Commit { changes: vec![row("a", "1")].into(), effects: vec![effect("e")], ..step(header, 0) };
     // At once, as when the first is slow, and after.
     let (first, second) = tokio::join!(store.commit(&commit), store.commit(&commit));
     assert_eq!((first, second), (Ok(()), Ok(())));
@@ -65,13 +66,13 @@ pub(super) async fn a_commit_from_a_stale_position_is_fenced<P: Place>() {
     let place = P::new();
     let Opened { store, log } = place.open().await;
     let header = store.acquire(UNIT).await.unwrap();
-    let first = Commit { rows: vec![row("a", "1")], ..step(header, 3) };
+    let first = Commit { changes: vec![row("a", "1")].into(), ..step(header, 3) };
     store.commit(&first).await.unwrap();
-    let second = Commit { rows: vec![row("a", "2")], ..step(after(&first), 5) };
+    let second = Commit { changes: vec![row("a", "2")].into(), ..step(after(&first), 5) };
     store.commit(&second).await.unwrap();
 
     let stale = |from, offset| Commit {
-        rows: vec![row("a", "stale")],
+        changes: vec![row("a", "stale")].into(),
         effects: vec![effect("stale")],
         ..step(from, offset)
     };
@@ -138,7 +139,7 @@ pub(super) async fn two_owners_at_once_never_both_commit<P: Place>() {
                 let text = format!("{offset}{name}");
                 let commit = Commit {
                     effects: vec![effect(&text)],
-                    rows: vec![row("at", &text)],
+                    changes: vec![row("at", &text)].into(),
                     ..step(header, offset)
                 };
                 match store.commit(&commit).await {
@@ -170,8 +171,11 @@ pub(super) async fn a_restart_keeps_everything<P: Place>() {
     let place = P::new();
     let opened = place.open().await;
     let header = opened.store.acquire(UNIT).await.unwrap();
-    let commit =
-        Commit { rows: vec![row("a", "1"), row("b", "2")], effects: vec![effect("e")], ..step(header, 0) };
+    let commit = Commit {
+        changes: vec![row("a", "1"), row("b", "2")].into(),
+        effects: vec![effect("e")],
+        ..step(header, 0)
+    };
     opened.store.commit(&commit).await.unwrap();
     drop(opened);
 

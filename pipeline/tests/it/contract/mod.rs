@@ -9,7 +9,7 @@ use ingest::log::{Log, ReadLimits, Record, Stream};
 use ingest::partition::PartitionId;
 use operators::id::{Position, UnixMillis};
 use pipeline::store::embedded::EmbeddedStore;
-use pipeline::store::{Commit, Header, Stage, Store, Unit};
+use pipeline::store::{Changes, Commit, Header, Stage, Store, Unit};
 
 mod commit;
 mod limits;
@@ -51,6 +51,8 @@ macro_rules! contract {
                 rows::removed_rows_are_gone,
                 rows::pages_and_prefixes_leak_nothing,
                 rows::rows_of_any_size_come_back_whole,
+                rows::forgotten_rows_are_gone,
+                rows::a_forgetting_that_was_cut_short_is_whole,
                 rows::units_do_not_see_each_other,
                 model::random_owners_against_a_model,
             ]
@@ -99,7 +101,7 @@ fn step(from: Header, offset: u64) -> Commit {
         position: Position::from_offset(offset),
         append_at: UnixMillis(offset),
         effects: Vec::new(),
-        rows: Vec::new(),
+        changes: Changes::default(),
     }
 }
 

@@ -7,15 +7,19 @@ use std::sync::Arc;
 use ingest::codec::{decode_envelope, encode_envelope};
 use ingest::log::{Record, Stream};
 use operators::definition::Definition;
+use operators::effect::Phase;
 use operators::event::{Answer, Command, Envelope, Event, Response, Scope, Stamp};
 use operators::id::{ParticipantId, Position, QuestionId, QuizId, SubmissionId, UnixMillis};
-use operators::rank::Ranking;
-use pipeline::stage::Operator;
+use operators::rank::{Gap, Ranking};
+
 use pipeline::stage::grade::Grade;
 use pipeline::stage::rank::{self, Rank, Silence};
+use pipeline::stage::{Armed, Operator};
+use pipeline::store::Changes;
 use proptest::prelude::*;
 
 const GRACE_MS: u64 = 2_000;
+const KEEP: std::time::Duration = std::time::Duration::from_secs(10);
 const QUESTIONS: [&str; 5] = ["s", "m", "n", "t", "unknown"];
 
 #[derive(Debug, Clone)]
@@ -54,6 +58,10 @@ enum Act {
         section: u8,
         scope: u8,
     },
+    /// The quiz is closed and sealed, and section 0 is told to forget it: now, or before its time.
+    Expire {
+        early: bool,
+    },
     Wait {
         ms: u16,
     },
@@ -87,6 +95,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         5 => any::<bool>().prop_map(|swapped| Act::Deliver { swapped }),
         1 => (0..12u8, any::<u8>()).prop_map(|(number, command)| Act::Copy { number, command }),
         3 => any::<(u8, u8)>().prop_map(|(section, scope)| Act::Seal { section, scope }),
+        1 => proptest::bool::weighted(0.2).prop_map(|early| Act::Expire { early }),
         3 => any::<u16>().prop_map(|ms| Act::Wait { ms: ms % 9_000 }),
         6 => (any::<u8>(), 0..20u8).prop_map(|(next, again)| Act::Rank { next: next % 12, again }),
         8 => any::<bool>().prop_map(|restore| Act::Write { restore }),
@@ -182,10 +191,11 @@ impl<O: Operator<State: PartialEq + Debug, Key: Debug>> Twin<O> {
         for (state, stored) in
             [(&mut self.live, &mut self.live_rows), (&mut self.shadow, &mut self.shadow_rows)]
         {
-            let mut rows = Vec::new();
-            self.operator.rows(&self.key, state, &mut rows);
+            let mut changes = Changes::default();
+            self.operator.rows(&self.key, state, &mut changes);
+            stored.retain(|key, _| !changes.forget.iter().any(|prefix| key.starts_with(prefix)));
             let mut keys = std::collections::BTreeSet::new();
-            for (key, value) in rows {
+            for (key, value) in changes.rows {
                 assert!(keys.insert(key.clone()), "a key occurs once: {key:?}");
                 match value {
                     Some(value) => stored.insert(key, value),
@@ -201,13 +211,18 @@ impl<O: Operator<State: PartialEq + Debug, Key: Debug>> Twin<O> {
         let timers = self.operator.timers(&self.shadow);
         assert_eq!(self.operator.timers(&restored), timers);
         if let Some(prefix) = self.operator.timer_prefix() {
-            let armed = self.operator.timer_keys(&under(&self.live_rows, &prefix));
+            let armed = self.operator.armed(&under(&self.live_rows, &prefix));
             assert_eq!(
                 armed.len(),
                 usize::from(!timers.is_empty()),
                 "a state that wants a record is named by a row"
             );
-            assert!(armed.iter().all(|key| *key == self.key));
+            for (key, armed) in armed {
+                assert_eq!(key, self.key);
+                if let Armed::Wanted(wanted) = armed {
+                    assert_eq!(wanted, timers, "the row says what the state would");
+                }
+            }
         }
         if restore {
             self.live = restored;
@@ -239,7 +254,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let section = |section| Twin::new(Grade::new(4, GRACE_MS), (quiz(), section));
+        let section = |section| Twin::new(Grade::new(4, GRACE_MS).keeping(Some(KEEP)), (quiz(), section));
         Self {
             sections: [section(0), section(1)],
             ranking: Twin::new(Rank::new(Arc::new(Silence)), quiz()),
@@ -309,6 +324,7 @@ impl World {
                 let scope = if scope > 200 { Scope::Quiz } else { Scope::Question(question(scope)) };
                 self.event(section_of(section), Event::Seal { scope });
             }
+            Act::Expire { early } => self.expire(early),
             Act::Wait { ms } => self.now = self.now.plus(ms.into()),
             Act::Rank { next, again } => self.rank(next.into(), again.into()),
             Act::Write { restore } => self.write(restore),
@@ -321,12 +337,34 @@ impl World {
         self.ranking.write(restore);
         let after = &self.ranking.live_rows;
         let prefix = self.ranking.operator.prefix(&quiz());
-        let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.as_slice(), None));
+        let forgotten = self.copy.header().forgotten != self.ranking.shadow.header().forgotten;
+        // Who follows is told of rows that were removed, not of those that were forgotten.
+        let removed = before.keys().filter(|key| !forgotten && !after.contains_key(*key));
+        let removed = removed.map(|key| (key.as_slice(), None));
         let written = after.iter().filter(|(key, value)| before.get(*key) != Some(value));
         let changed = written.map(|(key, value)| (key.as_slice(), Some(value.as_slice()))).chain(removed);
         let parts = rank::parts(&quiz(), changed.filter(|(key, _)| key.starts_with(&prefix))).unwrap();
-        self.copy.patch(parts).unwrap();
+        let patched = self.copy.patch(parts);
+        assert_eq!(patched, if forgotten { Err(Gap::Forgotten) } else { Ok(()) });
+        if forgotten {
+            self.copy = self.ranking.restored();
+        }
         assert_eq!(self.copy, self.ranking.shadow);
+    }
+
+    fn expire(&mut self, early: bool) {
+        self.command(Command::Close);
+        self.deliver(usize::MAX);
+        for section in [0, 1] {
+            self.event(section, Event::Seal { scope: Scope::Quiz });
+        }
+        let version = self.sections[0].live.header().version;
+        let due = if early { self.now.plus(60_000) } else { self.now };
+        for version in [version + 1, version, version] {
+            self.event(0, Event::Expire { version, due });
+        }
+        let phase = self.sections[0].live.header().phase;
+        assert!(!early || phase != Phase::Forgotten || self.sections[0].live.finished().is_none());
     }
 
     fn deliver(&mut self, count: usize) {

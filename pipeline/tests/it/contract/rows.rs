@@ -7,7 +7,7 @@ use super::*;
 async fn commit_rows(store: &dyn Store, unit: Unit, rows: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
     let from = store.acquire(unit).await.unwrap();
     let offset = from.position.and_then(Position::offset).map_or(0, |offset| offset + 1);
-    store.commit(&Commit { unit, rows, ..step(from, offset) }).await.unwrap();
+    store.commit(&Commit { unit, changes: rows.into(), ..step(from, offset) }).await.unwrap();
 }
 
 pub(super) async fn rows_are_there_after_the_commit_and_not_before<P: Place>() {
@@ -15,7 +15,7 @@ pub(super) async fn rows_are_there_after_the_commit_and_not_before<P: Place>() {
     let Opened { store, .. } = place.open().await;
     let header = store.acquire(UNIT).await.unwrap();
     assert!(rows(&*store, UNIT).await.is_empty(), "a header is no row");
-    let first = Commit { rows: vec![row("a", "1"), row("b", "2")], ..step(header, 0) };
+    let first = Commit { changes: vec![row("a", "1"), row("b", "2")].into(), ..step(header, 0) };
     let unsent = store.commit(&first);
     drop(unsent);
     assert_eq!(store.get(UNIT, b"absent").await, Ok(None));
@@ -23,7 +23,7 @@ pub(super) async fn rows_are_there_after_the_commit_and_not_before<P: Place>() {
     assert_eq!(store.get(UNIT, b"a").await, Ok(Some(b"1".to_vec())));
     assert_eq!(store.get(UNIT, b"").await, Ok(None));
     assert_eq!(rows(&*store, UNIT).await, [("a".into(), "1".into()), ("b".into(), "2".into())]);
-    store.commit(&Commit { rows: vec![row("a", "3")], ..step(after(&first), 1) }).await.unwrap();
+    store.commit(&Commit { changes: vec![row("a", "3")].into(), ..step(after(&first), 1) }).await.unwrap();
     assert_eq!(rows(&*store, UNIT).await, [("a".into(), "3".into()), ("b".into(), "2".into())]);
 }
 
@@ -124,4 +124,60 @@ pub(super) async fn units_do_not_see_each_other<P: Place>() {
         let append_at = UnixMillis(offset);
         assert_eq!(store.acquire(unit).await, Ok(Header { epoch, position, append_at }));
     }
+}
+
+pub(super) async fn forgotten_rows_are_gone<P: Place>() {
+    let place = P::new();
+    let opened = place.open().await;
+    // More rows than are removed at once, beside others whose keys come right before and right behind.
+    let many = (0..5_000u32).map(|n| ([b"q/".as_slice(), &n.to_be_bytes()].concat(), Some(vec![b'x'; 20])));
+    let mut written: Vec<_> = many.collect();
+    written.extend([row("q", "ahead"), row("q0", "behind"), row("z", "far")]);
+    commit_rows(&*opened.store, UNIT, written).await;
+
+    let forget = async |store: &dyn Store, changes: Changes| {
+        let from = store.acquire(UNIT).await.unwrap();
+        let offset = from.position.and_then(Position::offset).map_or(0, |offset| offset + 1);
+        store.commit(&Commit { changes, ..step(from, offset) }).await.unwrap();
+    };
+    let with = vec![row("q/new", "1"), (b"z".to_vec(), None)];
+    forget(&*opened.store, Changes { forget: vec![b"q/".to_vec()], rows: with }).await;
+    let others =
+        [("q".to_owned(), "ahead".to_owned()), ("q/new".into(), "1".into()), ("q0".into(), "behind".into())];
+    assert_eq!(rows(&*opened.store, UNIT).await, others);
+    assert_eq!(opened.store.get(UNIT, b"q/\0\0\0\x01").await, Ok(None));
+    assert_eq!(opened.store.scan(UNIT, None, b"q/", None, 9).await.unwrap().len(), 1);
+
+    // What comes later under the prefix is there, until it is forgotten in its turn.
+    commit_rows(&*opened.store, UNIT, vec![row("q/later", "2")]).await;
+    drop(opened);
+    let store = place.open().await.store;
+    assert_eq!(store.get(UNIT, b"q/later").await, Ok(Some(b"2".to_vec())));
+    assert_eq!(rows(&*store, UNIT).await.len(), 4);
+    forget(&*store, Changes { forget: vec![b"q/".to_vec(), b"never".to_vec()], rows: Vec::new() }).await;
+    assert_eq!(rows(&*store, UNIT).await, [others[0].clone(), others[2].clone()]);
+}
+
+/// The same commit again, by whoever did not hear that it was done, and an owner that comes after it.
+pub(super) async fn a_forgetting_that_was_cut_short_is_whole<P: Place>() {
+    let place = P::new();
+    let opened = place.open().await;
+    commit_rows(&*opened.store, UNIT, (0..3_000).map(|n| row(&format!("q/{n:04}"), "x")).collect()).await;
+    let from = opened.store.acquire(UNIT).await.unwrap();
+    let changes = Changes { forget: vec![b"q/".to_vec()], rows: vec![row("q/0001", "kept")] };
+    let commit = Commit { changes, ..step(from, 9) };
+    {
+        // Given up somewhere on the way.
+        let mut sent = std::pin::pin!(opened.store.commit(&commit));
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(3), &mut sent).await;
+    }
+    opened.store.commit(&commit).await.unwrap();
+    opened.store.commit(&commit).await.unwrap();
+    assert_eq!(rows(&*opened.store, UNIT).await, [("q/0001".to_owned(), "kept".to_owned())]);
+    commit_rows(&*opened.store, UNIT, vec![row("q/0002", "later")]).await;
+    drop(opened);
+    let store = place.open().await.store;
+    store.acquire(UNIT).await.unwrap();
+    let left = [("q/0001".to_owned(), "kept".to_owned()), ("q/0002".to_owned(), "later".to_owned())];
+    assert_eq!(rows(&*store, UNIT).await, left);
 }

@@ -136,7 +136,7 @@ async fn a_state_that_shrank_is_not_kept_for_ever() {
     header = step.to();
     for offset in 3..400 {
         let step = commit(unit, header, offset, vec![(key(offset % 10), Some(vec![2; 10]))]);
-        store.commit(&step).await.unwrap();
+        answered(async || store.commit(&step).await).await.unwrap();
         header = step.to();
     }
     let left = double.items().await;

@@ -78,13 +78,21 @@ impl Double {
 
     /// Returns the number of items, headers included.
     pub(super) async fn items(&self) -> usize {
+        self.sizes().await.len()
+    }
+
+    /// Returns the bytes of the binary attributes of every item.
+    pub(super) async fn sizes(&self) -> Vec<usize> {
         let table = self.table(Arc::new(|_, _| Fault::None)).await;
         let mut pages = table.client.scan().table_name(&table.name).into_paginator().send();
-        let mut items = 0;
+        let mut sizes = Vec::new();
         while let Some(page) = pages.next().await {
-            items += page.unwrap().count() as usize;
+            sizes.extend(page.unwrap().items().iter().map(|item| {
+                let blobs = item.values().filter_map(|value| value.as_b().ok());
+                blobs.map(|blob| blob.as_ref().len()).sum::<usize>()
+            }));
         }
-        items
+        sizes
     }
 }
 
@@ -118,6 +126,7 @@ pub(super) fn tiny() -> Options {
         runs_max: 12,
         retired_for: Duration::ZERO,
         pages_ahead: 2,
+        free_slots_min: 2,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Faults on the way to the table, by the number of the call: refused, not answered, cut off for good.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aws_smithy_http_client::Builder;
 use aws_smithy_runtime_api::client::http::{
@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Lost,
     /// It arrives, and its answer does not.
     Unanswered,
+    /// Its caller gives it up, and it arrives some calls later all the same.
+    Late,
 }
 
 /// Decides by the number of the call, from 0, and the operation.
@@ -33,16 +35,27 @@ pub(super) type Plan = Arc<dyn Fn(u64, &str) -> Fault + Send + Sync>;
 pub(super) fn client(plan: Plan) -> SharedHttpClient {
     let inner = Builder::new().build_http();
     let calls = Arc::new(AtomicU64::new(0));
+    let late = Late::default();
     http_client_fn(move |settings, components| {
         let inner = inner.http_connector(settings, components);
-        SharedHttpConnector::new(Faulty { inner, plan: plan.clone(), calls: calls.clone() })
+        let (plan, calls, late) = (plan.clone(), calls.clone(), late.clone());
+        SharedHttpConnector::new(Faulty { inner, plan, calls, late })
     })
+}
+
+/// Calls on their way, with the number of the call that they arrive ahead of.
+type Late = Arc<Mutex<Vec<(u64, HttpRequest)>>>;
+
+/// Returns by how many calls a late one is overtaken.
+fn lateness(number: u64) -> u64 {
+    1 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 40
 }
 
 struct Faulty {
     inner: SharedHttpConnector,
     plan: Plan,
     calls: Arc<AtomicU64>,
+    late: Late,
 }
 
 impl std::fmt::Debug for Faulty {
@@ -64,9 +77,19 @@ impl HttpConnector for Faulty {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        let fault = (self.plan)(self.calls.fetch_add(1, Ordering::SeqCst), &operation);
+        let number = self.calls.fetch_add(1, Ordering::SeqCst);
+        let fault = (self.plan)(number, &operation);
         let inner = self.inner.clone();
+        let arrived: Vec<_> = self.late.lock().unwrap().extract_if(.., |(due, _)| *due <= number).collect();
+        if fault == Fault::Late {
+            let request = request.try_clone().expect("a body in memory");
+            self.late.lock().unwrap().push((number + lateness(number), request));
+        }
         HttpConnectorFuture::new(async move {
+            for (_, request) in arrived {
+                // Nobody waits for its answer any more.
+                let _ = inner.call(request).await;
+            }
             match fault {
                 Fault::None => inner.call(request).await,
                 Fault::Delayed => {
@@ -76,7 +99,7 @@ impl HttpConnector for Faulty {
                     inner.call(request).await
                 }
                 Fault::Throttled => Ok(throttled()),
-                Fault::Lost => Err(gone()),
+                Fault::Lost | Fault::Late => Err(gone()),
                 Fault::Unanswered => {
                     inner.call(request).await?;
                     Err(gone())

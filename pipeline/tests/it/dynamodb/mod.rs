@@ -12,6 +12,7 @@ pub(crate) mod double;
 mod errors;
 mod faults;
 mod follow;
+mod forget;
 mod model;
 mod race;
 
@@ -28,11 +29,12 @@ fn unit(partition: u16) -> Unit {
 /// Returns a commit from `from` to `offset`.
 fn commit(unit: Unit, from: Header, offset: u64, rows: Changes) -> Commit {
     let (position, append_at) = (Position::from_offset(offset), UnixMillis(offset));
-    Commit { unit, from, position, append_at, effects: Vec::new(), rows }
+    Commit { unit, from, position, append_at, effects: Vec::new(), changes: rows.into() }
 }
 
 fn apply(rows: &mut Rows, commit: &Commit) {
-    for (key, value) in &commit.rows {
+    rows.retain(|key, _| !commit.changes.forget.iter().any(|prefix| key.starts_with(prefix)));
+    for (key, value) in &commit.changes.rows {
         match value {
             Some(value) => rows.insert(key.clone(), value.clone()),
             None => rows.remove(key),

@@ -12,7 +12,10 @@ fn faulty(seed: u64, one_in: u64) -> Plan {
     Arc::new(move |_, _| {
         let mut dice = dice.lock().unwrap();
         match dice.roll(one_in) {
-            0 => [Fault::Throttled, Fault::Lost, Fault::Unanswered, Fault::Delayed][dice.roll(4) as usize],
+            0 => {
+                let faults = [Fault::Throttled, Fault::Lost, Fault::Unanswered, Fault::Delayed, Fault::Late];
+                faults[dice.roll(5) as usize]
+            }
             _ => Fault::None,
         }
     })
@@ -60,7 +63,12 @@ async fn run(double: &Double, seed: u64, unit: Unit, one_in: u64) {
             }
             _ => {
                 offset += 1 + dice.roll(3);
-                let step = commit(unit, header, offset, dice.rows(12));
+                let mut step = commit(unit, header, offset, dice.rows(12));
+                if dice.roll(8) == 0 {
+                    step.changes
+                        .forget
+                        .push([&b"a/"[..], b"b/", b"long prefix/"][dice.roll(3) as usize].to_vec());
+                }
                 answered(async || store.commit(&step).await).await.unwrap();
                 apply(&mut model, &step);
                 header = step.to();

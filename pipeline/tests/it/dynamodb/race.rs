@@ -1,9 +1,9 @@
 //! Writers that race: one header, and only one of them moves it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pipeline::store::dynamodb::DynamoStore;
+use pipeline::store::dynamodb::{DynamoStore, Options};
 
 use super::double::{Double, tiny};
 use super::faults::{Fault, Plan};
@@ -62,7 +62,7 @@ async fn a_zombie_changes_nothing() {
         let flag = asleep.clone();
         // While it sleeps, its calls are on their way; they arrive when the next owner has been at work for a while.
         let plan: Plan =
-            Arc::new(move |_, _| if flag.load(Ordering::SeqCst) { Fault::Lost } else { Fault::None });
+            Arc::new(move |_, _| if flag.load(Ordering::SeqCst) { Fault::Late } else { Fault::None });
         let zombie = double.faulty(tiny(), plan).await;
         let mut dice = Dice(seed);
         let mut rows = Rows::new();
@@ -91,4 +91,38 @@ async fn a_zombie_changes_nothing() {
         assert_eq!(all(&double.store(tiny()).await, unit, None, 9).await.unwrap(), rows, "seed {seed}");
         assert_eq!(zombie.scan(unit, Some(header.epoch), b"", None, 9).await, Err(StoreError::Fenced));
     }
+}
+
+/// A deletion that was given up and comes later than the next page in its slot: that page stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletions_that_come_late_remove_no_page() {
+    let double = Double::start().await;
+    let deletions = Arc::new(AtomicU64::new(0));
+    let counted = deletions.clone();
+    let plan: Plan = Arc::new(move |_, operation| {
+        let deletes = operation == "DeleteItem";
+        counted.fetch_add(u64::from(deletes), Ordering::SeqCst);
+        if deletes { Fault::Late } else { Fault::None }
+    });
+    let unit = unit(9);
+    let store = double.faulty(Options { cache_bytes_max: 0, ..tiny() }, plan).await;
+    let mut header = store.acquire(unit).await.unwrap();
+    let mut rows = Rows::new();
+    let key = |n: u64| format!("{n:04}").into_bytes();
+    // A state that shrinks leaves slots to be emptied, and goes on taking free ones.
+    for offset in 1..240u64 {
+        let changes: Changes = match offset % 40 {
+            1 => (0..120).map(|n| (key(n), Some(vec![offset as u8; 60]))).collect(),
+            2 => (0..120).map(|n| (key(n), None)).collect(),
+            _ => (0..6).map(|n| (key(n * 7), Some(vec![offset as u8; 80]))).collect(),
+        };
+        let step = commit(unit, header, offset, changes);
+        answered(async || store.commit(&step).await).await.unwrap();
+        apply(&mut rows, &step);
+        header = step.to();
+        if offset % 10 == 0 {
+            assert_eq!(all(&store, unit, Some(header.epoch), 1_000).await.as_ref(), Ok(&rows), "{offset}");
+        }
+    }
+    assert!(deletions.load(Ordering::SeqCst) > 40, "{deletions:?}");
 }

@@ -108,7 +108,7 @@ pub(super) async fn house_graced(settings: gateway::Settings, grace_ms: u64) -> 
     let log = Arc::new(TimedLog::new(storage.clone(), clock.clone()));
     let store = Arc::new(EmbeddedStore::new(storage));
     let grace = Duration::from_millis(grace_ms);
-    let mut stages = Stages::new(log.clone(), store, clock.clone(), grace, Bounds::default());
+    let mut stages = Stages::new(log.clone(), store, clock.clone(), (grace, None), Bounds::default());
     // A step waits for records this long: enough not to spin, too little to notice.
     let step = Settings { wait: Duration::from_millis(1), ..Settings::default() };
     (stages.grade.settings, stages.rank.settings) = (step, step);

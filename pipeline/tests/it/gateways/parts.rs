@@ -226,11 +226,12 @@ impl Store for MemoryStore {
 
     fn commit<'a>(&'a self, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         assert!(commit.effects.is_empty(), "a rank stage tells nobody anything");
+        assert!(commit.changes.forget.is_empty(), "nothing is finished long enough");
         let mut units = self.0.lock().unwrap();
         let to = commit.to();
         let found = units.headers.insert(commit.unit, to);
         assert_eq!(found, Some(commit.from), "one owner, one step at a time");
-        for (key, value) in &commit.rows {
+        for (key, value) in &commit.changes.rows {
             let place = (commit.unit, key.clone());
             match value {
                 Some(value) => units.rows.insert(place, value.clone()),

@@ -14,6 +14,7 @@ use ingest::table::{Capacity, Table};
 use tokio::sync::watch;
 
 use super::crash::{Game, House, play};
+use super::forget;
 use super::harness::{BINARY, Client, Dice, Process, podium, until};
 use crate::doubles::Doubles;
 
@@ -51,10 +52,16 @@ struct Cluster {
     rankers: Vec<Process>,
     blows: Vec<Blow>,
     shards: usize,
+    /// More settings of the graders.
+    grading: Vec<&'static str>,
 }
 
 impl Cluster {
     async fn start(shards: u32, blows: &[Blow]) -> Self {
+        Self::start_with(shards, blows, &[]).await
+    }
+
+    async fn start_with(shards: u32, blows: &[Blow], grading: &[&'static str]) -> Self {
         let doubles = Doubles::start((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let aws = Aws::local(&doubles.endpoint()).await;
         admin::create(&aws, "podium-", PARTITIONS, Mode::Provisioned { shards }, None, &[]).await.unwrap();
@@ -69,6 +76,7 @@ impl Cluster {
             rankers: Vec::new(),
             blows: blows.to_vec(),
             shards: shards as usize,
+            grading: grading.to_vec(),
         };
         cluster.fill().await;
         cluster
@@ -85,7 +93,7 @@ impl Cluster {
     /// Starts what is missing: two of each.
     async fn fill(&mut self) {
         while self.graders.len() < 2 {
-            self.graders.push(self.launch("grade", &[]));
+            self.graders.push(self.launch("grade", &self.grading));
         }
         while self.rankers.len() < 2 {
             self.rankers.push(self.launch("rank", &[]));
@@ -281,4 +289,12 @@ async fn a_poison_record_is_set_aside_and_the_partition_goes_on() {
     })
     .await;
     assert_eq!((letter.position, letter.payload.as_ref()), (stamp.position, &[0xff; 9][..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_quiz_is_forgotten_across_take_overs() {
+    let mut cluster = Cluster::start_with(2, &[], &forget::KEEP).await;
+    let who = forget::play(&cluster.host().await).await;
+    cluster.come_back().await;
+    forget::forgotten(&cluster.host().await, who).await;
 }

@@ -5,6 +5,7 @@ mod canary;
 mod cluster;
 mod commands;
 mod crash;
+mod forget;
 pub(crate) mod harness;
 mod hostile;
 #[cfg(feature = "cluster")]

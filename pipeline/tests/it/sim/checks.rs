@@ -34,6 +34,8 @@ pub(super) struct Census {
     pub(super) records: u64,
     /// Effects that arrived more than once.
     pub(super) repeats: u64,
+    /// Quizzes that were forgotten.
+    pub(super) forgotten: u64,
 }
 
 impl Census {
@@ -44,6 +46,7 @@ impl Census {
         self.acknowledged += other.acknowledged;
         self.records += other.records;
         self.repeats += other.repeats;
+        self.forgotten += other.forgotten;
     }
 }
 

@@ -9,7 +9,7 @@ use ingest::log::{Record, StoredRecord, Stream};
 use ingest::partition::PartitionId;
 use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
-use pipeline::store::{Change, Commit, Header, Row, Stage, Unit};
+use pipeline::store::{Change, Changes, Commit, Header, Row, Stage, Unit};
 
 use super::cluster::leases::{Items, Op};
 use super::cluster::shards::Lineage;
@@ -19,8 +19,6 @@ use super::mutants::Mutant;
 use super::plan::Plan;
 use super::world::EPOCH_MS;
 
-/// Rows to write, or with no value to remove.
-pub(super) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 /// All rows of a unit.
 pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -308,7 +306,7 @@ impl Disk {
         for records in commit.effects.chunks(ingest::limits::BATCH_RECORDS_MAX) {
             self.append(now, records, rng);
         }
-        self.show(commit.unit, &commit.rows, ledger);
+        self.show(commit.unit, &commit.changes, ledger);
         self.move_header(commit.unit, to, rng, ledger);
         Done::Written
     }
@@ -336,7 +334,10 @@ impl Disk {
 
     fn show(&mut self, unit: Unit, changes: &Changes, ledger: &mut Ledger) {
         let stored = self.units.entry(unit).or_default();
-        for (row, value) in changes {
+        for prefix in &changes.forget {
+            stored.rows.retain(|key, _| !key.starts_with(prefix));
+        }
+        for (row, value) in &changes.rows {
             ledger.row(unit, row, value.as_deref());
             match value {
                 Some(value) => stored.rows.insert(row.clone(), value.clone()),
@@ -349,16 +350,18 @@ impl Disk {
     pub(super) fn merged(&self, named: &[PageKey]) -> Option<Changes> {
         let mut rows = BTreeMap::new();
         for key in named {
-            for (row, value) in self.pages.get(key).or(self.lost_page())? {
-                rows.insert(row.clone(), value.clone());
+            let Changes { forget, rows: changed } = self.pages.get(key).or(self.lost_page())?;
+            for prefix in forget {
+                rows.retain(|key: &Vec<u8>, _| !key.starts_with(prefix));
             }
+            rows.extend(changed.iter().cloned());
         }
-        Some(rows.into_iter().filter(|(_, value)| value.is_some()).collect())
+        Some(rows.into_iter().filter(|(_, value)| value.is_some()).collect::<Vec<_>>().into())
     }
 
     /// Returns what stands for a page that a planted bug never wrote.
     fn lost_page(&self) -> Option<&Changes> {
-        const NOTHING: &Changes = &Vec::new();
+        const NOTHING: &Changes = &Changes { forget: Vec::new(), rows: Vec::new() };
         (self.mutant == Some(Mutant::CheckpointBeforeRows)).then_some(NOTHING)
     }
 
@@ -370,7 +373,7 @@ impl Disk {
         let Some(fresh) = to.strip_prefix(from) else { return Ok(None) };
         let mut changes = Vec::new();
         for page in fresh {
-            changes.extend(self.pages.get(page).or(self.lost_page()).ok_or(())?.iter().cloned());
+            changes.extend(self.pages.get(page).or(self.lost_page()).ok_or(())?.rows.iter().cloned());
         }
         Ok(Some(changes))
     }
@@ -387,7 +390,7 @@ impl Disk {
         if self.units.get(&unit).is_some_and(|stored| stored.named == named) {
             return Some(self.scan(unit, prefix, after, limit));
         }
-        let rows = self.merged(named)?.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let rows = self.merged(named)?.rows.into_iter().filter_map(|(key, value)| Some((key, value?)));
         let rows = rows.filter(|(key, _)| key.starts_with(prefix));
         Some(rows.filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after)).take(limit).collect())
     }

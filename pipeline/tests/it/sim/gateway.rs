@@ -188,7 +188,7 @@ impl Gateway {
                 }
             }
         };
-        let seen = copies.look(&self.world, quiz).await;
+        let seen = copies.look(&self.world, quiz).await.ok().flatten();
         let mut world = self.world.lock();
         world.ledger.seen(quiz, seen.as_ref());
         // Unless it started again meanwhile, a gateway never shows less than it did before.

@@ -13,7 +13,7 @@ use operators::event::Stamp;
 use operators::id::{Position, UnixMillis};
 use pipeline::runner::progress::Progress;
 use pipeline::runner::progress::pulses::Pulses;
-use pipeline::store::{Commit, Header, Row, Stage, Store, StoreError, Unit};
+use pipeline::store::{Changes, Commit, Header, Row, Stage, Store, StoreError, Unit};
 
 use super::calls::{Caller, Unanswered, read, write};
 use super::disk::{Done, PageKey, Write};
@@ -299,9 +299,14 @@ impl SimStore {
             owned.named = vec![page(u8::MAX)];
         }
         // Two pages, so that a commit can stop between them.
-        for (part, rows) in (0..).zip(commit.rows.chunks(commit.rows.len().div_ceil(2).max(1))) {
+        let Changes { forget, rows } = &commit.changes;
+        if !forget.is_empty() {
+            owned.named.push(page(u8::MAX - 1));
+            pages.push(Write::Page(page(u8::MAX - 1), Changes { forget: forget.clone(), rows: Vec::new() }));
+        }
+        for (part, rows) in (0..).zip(rows.chunks(rows.len().div_ceil(2).max(1))) {
             owned.named.push(page(part));
-            pages.push(Write::Page(page(part), rows.to_vec()));
+            pages.push(Write::Page(page(part), rows.to_vec().into()));
         }
         let named = owned.named.clone();
         let header = Write::Header { unit: commit.unit, to: commit.to(), named };

@@ -48,6 +48,7 @@ mod gateway;
 mod handles;
 mod ledger;
 mod mutants;
+mod oblivion;
 mod oracle;
 mod plan;
 mod play;
@@ -58,7 +59,8 @@ use checks::Census;
 use executor::{Ended, Executor, Kind};
 use ledger::{Faults, Violation};
 use mutants::Mutant;
-use plan::{Machine, PROCESSES, Plan, Setup};
+use oblivion::leftovers;
+use plan::{KEEP_MS, Machine, PROCESSES, Plan, Setup};
 use world::{Shared, World};
 
 /// Steps that the people may take; a run has about ten thousand.
@@ -119,15 +121,20 @@ fn run(setup: Setup, trace: bool) -> Report {
             world.now >= calm_at + rest_ms && world.is_settled()
         });
     }
-    let steps = executor.steps();
-    drop(executor);
-    let mut world = world.lock();
     if ended == Ended::Stuck {
+        let mut world = world.lock();
         let (now, left) = (world.now, world.left_to_do());
         let detail = format!("at {now} ms, quiet since {calm_at} ms, not settled: {left:?}");
         world.ledger.violated("I11", detail);
     }
-    let census = checks::check(&mut world, ended);
+    let mut census = checks::check(&mut world.lock(), ended);
+    if plan.keep.is_some() && ended == Ended::Done {
+        forget(&mut executor, &world);
+        census.forgotten = plan.quizzes.len() as u64;
+    }
+    let steps = executor.steps();
+    drop(executor);
+    let mut world = world.lock();
     let hash = world.digest();
     Report {
         violations: world.ledger.violations().to_vec(),
@@ -137,6 +144,27 @@ fn run(setup: Setup, trace: bool) -> Report {
         steps,
         ms: world.now,
         trace: std::mem::take(&mut world.trace.lines),
+    }
+}
+
+/// Lets the time pass for which quizzes are kept, and sees that nothing is left of them.
+fn forget(executor: &mut Executor, world: &Shared) {
+    // Leases run out meanwhile, as if the whole house had slept, and things go wrong once more for a while.
+    let woken_at = {
+        let mut world = world.lock();
+        world.now += KEEP_MS;
+        world.calm = false;
+        world.now
+    };
+    let is_due = |world: &World| world.now >= woken_at + SETTLED_MS_MIN;
+    let _ = executor.run(STEPS_MAX, woken_at + SETTLED_MS_MIN, |_| is_due(&world.lock()));
+    world.lock().calm = true;
+    let until = woken_at + SETTLED_MS_MIN + SETTLE_MS_MAX;
+    let ended = executor.run(STEPS_MAX, until, |_| world.lock().is_forgotten());
+    if ended == Ended::Stuck {
+        let mut world = world.lock();
+        let left = leftovers(&world.disk, &world.plan);
+        world.ledger.violated("I11", format!("not forgotten: {left:?}"));
     }
 }
 
@@ -163,6 +191,17 @@ impl World {
         };
         let applied = |unit| self.disk.header(unit).position >= self.last(unit);
         !self.is_writing() && self.plan.quizzes.iter().all(over) && self.plan.units().into_iter().all(applied)
+    }
+
+    /// Tells whether nobody is shown any quiz, and every record is applied.
+    fn is_forgotten(&self) -> bool {
+        let applied = |unit| self.disk.header(unit).position >= self.last(unit);
+        let hidden = |quiz: &plan::QuizPlan| self.views.iter().all(|view| view.quiz(&quiz.id).is_none());
+        // The dearest last.
+        !self.is_writing()
+            && self.plan.units().into_iter().all(applied)
+            && self.plan.quizzes.iter().all(hidden)
+            && leftovers(&self.disk, &self.plan).is_empty()
     }
 
     /// Returns the last record that a unit has to apply and store. A cluster does not hurry to store where pulses were
@@ -317,7 +356,7 @@ fn happened(seeds: u64, faults: &Faults, census: &Census) {
     for count in [counted, repeated, late, too_early, question, shape, stranger, census.repeats] {
         assert!(count >= seeds / 4, "{census:#?}");
     }
-    assert!(census.overruled >= seeds / 50, "{census:#?}");
+    assert!(census.overruled >= seeds / 50 && census.forgotten >= seeds / 4, "{census:#?}");
     // What only clusters have, which are less than half of the seeds.
     let Faults { reshards, leases, finished, .. } = *faults;
     assert!(reshards >= seeds / 2 && leases >= seeds && finished >= seeds / 2, "{faults:#?}");

@@ -12,10 +12,10 @@ use operators::event::{Event, Stamp};
 use operators::id::{QuizId, UnixMillis};
 use operators::quiz::Section;
 use operators::rank::Ranking;
-use pipeline::stage::Operator;
 use pipeline::stage::grade::{Grade, SectionKey};
 use pipeline::stage::rank::Rank;
-use pipeline::store::{Row, Stage};
+use pipeline::stage::{Armed, Operator};
+use pipeline::store::{Changes, Row, Stage};
 
 use super::world::SkewedClock;
 
@@ -121,6 +121,15 @@ pub(super) struct BentGrade {
 pub(super) struct Bent {
     section: Section,
     owed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    forgets: Vec<Vec<u8>>,
+}
+
+impl Bent {
+    fn owe(&mut self, changes: Changes) {
+        self.owed.retain(|key, _| !changes.forget.iter().any(|prefix| key.starts_with(prefix)));
+        self.forgets.extend(changes.forget);
+        self.owed.extend(changes.rows);
+    }
 }
 
 impl BentGrade {
@@ -131,9 +140,9 @@ impl BentGrade {
     /// Puts the section together anew with something changed, which no operator would do.
     fn bend(&self, state: &mut Bent, change: impl FnOnce(&mut operators::quiz::Header, &mut Participants)) {
         let key = (state.section.quiz().clone(), state.section.section());
-        let mut rows = Vec::new();
-        self.inner.rows(&key, &mut state.section, &mut rows);
-        state.owed.extend(rows);
+        let mut changes = Changes::default();
+        self.inner.rows(&key, &mut state.section, &mut changes);
+        state.owe(changes);
         let old = &state.section;
         let mut header = old.header().clone();
         let mut participants = old.participants().clone();
@@ -184,7 +193,8 @@ impl Operator for BentGrade {
         self.inner.prefix(key)
     }
     fn restore(&self, key: &SectionKey, rows: Vec<Row>) -> Result<Bent, String> {
-        let mut state = Bent { section: self.inner.restore(key, rows)?, owed: BTreeMap::new() };
+        let mut state =
+            Bent { section: self.inner.restore(key, rows)?, owed: BTreeMap::new(), forgets: Vec::new() };
         if self.mutant == Mutant::WorkerLocalVersion {
             self.bend(&mut state, |header, _| header.revision = 0);
         }
@@ -221,12 +231,12 @@ impl Operator for BentGrade {
         }
     }
 
-    fn rows(&self, key: &SectionKey, state: &mut Bent, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-        let mut fresh = Vec::new();
+    fn rows(&self, key: &SectionKey, state: &mut Bent, changes: &mut Changes) {
+        let mut fresh = Changes::default();
         self.inner.rows(key, &mut state.section, &mut fresh);
-        let mut all = std::mem::take(&mut state.owed);
-        all.extend(fresh);
-        rows.extend(all);
+        state.owe(fresh);
+        changes.forget.append(&mut state.forgets);
+        changes.rows.extend(std::mem::take(&mut state.owed));
     }
     fn weight(&self, state: &Bent) -> usize {
         self.inner.weight(&state.section)
@@ -234,8 +244,8 @@ impl Operator for BentGrade {
     fn timers(&self, state: &Bent) -> Vec<(UnixMillis, Record)> {
         self.inner.timers(&state.section)
     }
-    fn timer_keys(&self, rows: &[Row]) -> Vec<SectionKey> {
-        self.inner.timer_keys(rows)
+    fn armed(&self, rows: &[Row]) -> Vec<(SectionKey, Armed)> {
+        self.inner.armed(rows)
     }
     fn timer_prefix(&self) -> Option<Vec<u8>> {
         self.inner.timer_prefix()
@@ -314,8 +324,8 @@ impl Operator for BentRank {
         let effect = self.bend(state, effect);
         self.inner.apply(state, &effect, stamp, effects);
     }
-    fn rows(&self, quiz: &QuizId, state: &mut Ranking, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-        self.inner.rows(quiz, state, rows);
+    fn rows(&self, quiz: &QuizId, state: &mut Ranking, changes: &mut Changes) {
+        self.inner.rows(quiz, state, changes);
     }
     fn weight(&self, state: &Ranking) -> usize {
         self.inner.weight(state)
@@ -323,8 +333,8 @@ impl Operator for BentRank {
     fn timers(&self, state: &Ranking) -> Vec<(UnixMillis, Record)> {
         self.inner.timers(state)
     }
-    fn timer_keys(&self, rows: &[Row]) -> Vec<QuizId> {
-        self.inner.timer_keys(rows)
+    fn armed(&self, rows: &[Row]) -> Vec<(QuizId, Armed)> {
+        self.inner.armed(rows)
     }
     fn timer_prefix(&self) -> Option<Vec<u8>> {
         self.inner.timer_prefix()

@@ -259,7 +259,7 @@ impl Player {
             let seen = looked.await;
             match seen {
                 Some((true, _)) => return true,
-                Some((false, Phase::Closed)) => return false,
+                Some((false, Phase::Closed | Phase::Forgotten)) => return false,
                 Some((false, Phase::Draft | Phase::Open)) | None => self.person.rest(50, 150).await,
             }
         }

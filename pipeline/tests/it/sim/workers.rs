@@ -44,9 +44,13 @@ pub(super) fn worker(
     let clock = SkewedClock { world: world.clone(), skew_ms: plan.workers[place.which] };
     let world = world.clone();
     match (place.unit.stage, plan.mutant) {
-        (Stage::Grade, None) => {
-            Box::pin(live(world, place, clock, progress, Grade::new(plan.partitions, grace_ms)))
-        }
+        (Stage::Grade, None) => Box::pin(live(
+            world,
+            place,
+            clock,
+            progress,
+            Grade::new(plan.partitions, grace_ms).keeping(plan.keep),
+        )),
         (Stage::Rank, None) => Box::pin(live(world, place, clock, progress, Rank::new(Arc::new(Silence)))),
         (Stage::Grade, Some(mutant)) => {
             let bent = BentGrade::new(mutant, Grade::new(plan.partitions, grace_ms), clock.clone());

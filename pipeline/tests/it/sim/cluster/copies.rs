@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::views::{Page, QuizView, Views};
+use gateway::views::{Page, Unavailable, Views};
 use operators::id::{QuizId, UnixMillis};
 use pipeline::store::{Change, Follow, Header, Row, StoreError, Unit};
 use pipeline::views::boards::Boards;
@@ -106,10 +106,14 @@ impl Copies {
     }
 
     /// Looks at a quiz as a request does: at the age of the view, then at the view.
-    pub(in super::super) async fn look(&self, world: &Shared, quiz: &QuizId) -> Option<Seen> {
+    pub(in super::super) async fn look(
+        &self,
+        world: &Shared,
+        quiz: &QuizId,
+    ) -> Result<Option<Seen>, Unavailable> {
         let as_of: UnixMillis = self.boards.as_of(quiz);
-        let view: Arc<QuizView> = patient(world, self.boards.quiz(quiz)).await.ok()??;
-        Some((as_of, view))
+        let view = patient(world, self.boards.quiz(quiz)).await?;
+        Ok(view.map(|view| (as_of, view)))
     }
 }
 
@@ -138,9 +142,12 @@ pub(in super::super) async fn follower(world: Shared, number: usize) {
             if let Ok(Some(board)) = board {
                 world.lock().ledger.board(connection, quiz, board.revision, board.feed);
             }
-            if let Some(seen) = copies.look(&world, quiz).await {
+            if let Ok(seen) = copies.look(&world, quiz).await {
                 let mut last = copies.seen.lock().expect("a panic ends the run");
-                last.insert(quiz.clone(), seen);
+                match seen {
+                    Some(seen) => last.insert(quiz.clone(), seen),
+                    None => last.remove(quiz),
+                };
             }
         }
     }

@@ -39,7 +39,7 @@ pub(in super::super) fn process(world: &Shared, number: usize) -> BoxFuture<'sta
     let sealed_at_once = plan.mutant == Some(Mutant::SealWithoutGrace);
     let grace_ms = if sealed_at_once { 0 } else { plan.timing.grace().as_millis() as u64 };
     let world = world.clone();
-    let grade = || Grade::new(plan.partitions, grace_ms);
+    let grade = || Grade::new(plan.partitions, grace_ms).keeping(plan.keep);
     let rank = || Rank::new(Arc::new(Silence));
     match (stage(number), plan.mutant) {
         (Stage::Grade, None) => live(world, number, clock, grade()).boxed(),
