@@ -53,6 +53,9 @@ fn step() -> impl Strategy<Value = Vec<Effect>> {
     })
 }
 
+/// Whatever decides what the next effect is like.
+type Numbers = ([u8; 8], [u8; 8]);
+
 #[derive(Default)]
 struct Last {
     revision: u64,
@@ -63,81 +66,25 @@ struct Last {
 }
 
 impl Last {
-    fn next(
-        &mut self,
-        ([kind, place, at, question, response, slot, taken, told], [who, fraction, skip, off, ..]): (
-            [u8; 8],
-            [u8; 8],
-        ),
-        points: Decimal,
-        total: Decimal,
-        any: Effect,
-    ) -> Effect {
-        self.revision = self
-            .revision
-            .wrapping_add(u64::from(skip > 20))
-            .wrapping_add(u64::from(skip > 240) * u64::from(off));
-        self.position = match place {
-            0..5 => Position::from_offset(u64::MAX - 1),
-            5..10 => Position { shard: 3, sequence: [1, 2, 3], sub: u64::MAX - 1 },
-            10..20 => Position { shard: 3, sequence: [1, 2, u64::from(off)], sub: 0 },
-            20..40 => Position::from_offset(off.into()),
-            _ if self.position.offset().is_some() => {
-                Position::from_offset(self.position.sequence[2].wrapping_add(u64::from(place % 3)))
-            }
-            _ => Position { sub: self.position.sub.wrapping_add(u64::from(place % 3)), ..self.position },
-        };
+    fn next(&mut self, (a, b): Numbers, points: Decimal, total: Decimal, any: Effect) -> Effect {
+        let ([kind, place, at, question, _, _, taken, told], [who, _, skip, off, ..]) = (a, b);
+        self.revision = self.revision.wrapping_add((skip > 20).into());
+        if skip > 240 {
+            self.revision = self.revision.wrapping_add(off.into());
+        }
+        self.position = self.position(place, off);
         let (revision, position) = (self.revision, self.position);
         let quiz = ["geo-1", "geo-2"][usize::from(kind == 7)].parse().unwrap();
-        let effect = Effect {
-            quiz,
-            section: u16::from(kind % 2),
-            revision,
-            ordinal: u32::from(kind == 9),
-            position,
-            ..any
-        };
+        let (section, ordinal) = (u16::from(kind % 2), u32::from(kind == 9));
+        let effect = Effect { quiz, section, revision, ordinal, position, ..any };
         if kind < 40 {
             return effect;
         }
         self.received_at = self.received_at.wrapping_add(u64::from(at)).wrapping_sub(3);
         let question = (question > 8).then_some(u16::from(question % 2));
-        let verdict = match told % 8 {
-            0 => Verdict::Repeated,
-            1 => Verdict::Late,
-            _ => Verdict::Counted,
-        };
-        let counted = if off == 8 { fraction > 128 } else { verdict == Verdict::Counted };
-        let fraction =
-            Fraction { numerator: u32::from(fraction % 3), denominator: 1 + u32::from(fraction > 200) };
-        let receipt = Receipt {
-            submission: SubmissionId(u128::from(who) << 64),
-            question: ["q1", "q2"][usize::from(response % 2)].parse().unwrap(),
-            response: match response {
-                0..10 => Response::Choice("x".repeat(63 + usize::from(response % 3))),
-                10..20 => Response::Text("x".repeat(usize::from(response) * 150)),
-                _ => Response::Choice(["a", "b"][usize::from(response % 2)].into()),
-            },
-            verdict,
-            fraction: counted.then_some(fraction),
-            points,
-            received_at: UnixMillis(self.received_at),
-            taken_ms: (counted != (off == 9)).then_some(if taken > 20 {
-                self.received_at.wrapping_sub(5)
-            } else {
-                7
-            }),
-            position: if off == 10 { Position::default() } else { position },
-            revision: if off == 11 { 0 } else { revision },
-            slot: match slot {
-                0..50 => Slot::Recent(slot),
-                50..60 => Slot::Instead(u16::from(slot % 2)),
-                60..70 => Slot::Question(7),
-                _ => Slot::Question(question.unwrap_or(1)),
-            },
-        };
+        let receipt = self.receipt((a, b), points, question);
         self.tally = Tally { late: u64::from(taken < 10), ..self.tally };
-        self.tally.count(if told == 9 { Verdict::TooEarly } else { verdict });
+        self.tally.count(if told == 9 { Verdict::TooEarly } else { receipt.verdict });
         self.awarded = if told < 10 { total } else { (self.awarded.saturating_add(points)).normalize() };
         let last_correct_at = UnixMillis(if off < 30 { 5 } else { self.received_at });
         let standing =
@@ -151,6 +98,55 @@ impl Last {
             awarded: self.awarded,
         }));
         Effect { change, ..effect }
+    }
+
+    fn position(&self, place: u8, off: u8) -> Position {
+        let by = u64::from(place % 3);
+        match place {
+            0..5 => Position::from_offset(u64::MAX - 1),
+            5..10 => Position { shard: 3, sequence: [1, 2, 3], sub: u64::MAX - 1 },
+            10..20 => Position { shard: 3, sequence: [1, 2, u64::from(off)], sub: 0 },
+            20..40 => Position::from_offset(off.into()),
+            _ if self.position.offset().is_some() => {
+                Position::from_offset(self.position.sequence[2].wrapping_add(by))
+            }
+            _ => Position { sub: self.position.sub.wrapping_add(by), ..self.position },
+        }
+    }
+
+    fn receipt(&self, (a, b): Numbers, points: Decimal, question: Option<u16>) -> Receipt {
+        let ([_, _, _, _, response, slot, taken, told], [who, fraction, _, off, ..]) = (a, b);
+        let verdict = match told % 8 {
+            0 => Verdict::Repeated,
+            1 => Verdict::Late,
+            _ => Verdict::Counted,
+        };
+        let counted = if off == 8 { fraction > 128 } else { verdict == Verdict::Counted };
+        let fraction =
+            Fraction { numerator: u32::from(fraction % 3), denominator: 1 + u32::from(fraction > 200) };
+        let taken_ms = if taken > 20 { self.received_at.wrapping_sub(5) } else { 7 };
+        Receipt {
+            submission: SubmissionId(u128::from(who) << 64),
+            question: ["q1", "q2"][usize::from(response % 2)].parse().unwrap(),
+            response: match response {
+                0..10 => Response::Choice("x".repeat(63 + usize::from(response % 3))),
+                10..20 => Response::Text("x".repeat(usize::from(response) * 150)),
+                _ => Response::Choice(["a", "b"][usize::from(response % 2)].into()),
+            },
+            verdict,
+            fraction: counted.then_some(fraction),
+            points,
+            received_at: UnixMillis(self.received_at),
+            taken_ms: (counted != (off == 9)).then_some(taken_ms),
+            position: if off == 10 { Position::default() } else { self.position },
+            revision: if off == 11 { 0 } else { self.revision },
+            slot: match slot {
+                0..50 => Slot::Recent(slot),
+                50..60 => Slot::Instead(u16::from(slot % 2)),
+                60..70 => Slot::Question(7),
+                _ => Slot::Question(question.unwrap_or(1)),
+            },
+        }
     }
 }
 
@@ -195,7 +191,11 @@ proptest! {
 #[test]
 fn few_effects_share_a_record_and_one_alone_is_as_it_always_was() {
     for (name, effect) in samples::effects() {
-        assert_eq!(encode_effects(&[effect.clone()]).unwrap(), [encode_effect(&effect).unwrap()], "{name}");
+        assert_eq!(
+            encode_effects(std::slice::from_ref(&effect)).unwrap(),
+            [encode_effect(&effect).unwrap()],
+            "{name}"
+        );
     }
     assert!(encode_effects(&[]).unwrap().is_empty());
     let all: Vec<Effect> = samples::effects().into_iter().map(|(_, effect)| effect).collect();

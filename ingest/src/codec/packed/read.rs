@@ -132,9 +132,10 @@ impl Unpack {
         question: Option<u16>,
     ) -> Result<Receipt> {
         let received_at = more(self.context.received_at, row.received_after);
-        let verdict = match proto::Verdict::try_from(row.verdict).map_err(DecodeError::malformed)? {
-            proto::Verdict::Unspecified => Verdict::Counted,
-            other => part::verdict(other)?,
+        let verdict = if row.verdict == 0 {
+            Verdict::Counted
+        } else {
+            part::verdict(proto::Verdict::try_from(row.verdict).map_err(DecodeError::malformed)?)?
         };
         let (mut fraction, mut taken_ms) = (None, None);
         if verdict == Verdict::Counted {

@@ -188,8 +188,8 @@ impl Pack {
         }
         match &receipt.response {
             Response::Choice(choice) if choice.len() <= CHOICE_BYTES_MAX => row.choice = self.choice(choice),
-            other => {
-                let message = part::response_message(other);
+            Response::Choice(_) | Response::Choices(_) | Response::Value(_) | Response::Text(_) => {
+                let message = part::response_message(&receipt.response);
                 row.response = (message.encoded_len() <= TEXT_BYTES_MAX).then_some(message);
                 row.response.as_ref()?;
             }
