@@ -1,11 +1,11 @@
-//! Encoding and decoding one record of each stream.
+//! Encoding and decoding one record of each stream, and a step's effects that share records.
 
 use std::hint::black_box;
 
 use benches::{answer, open_section, quiz, stamp};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ingest::codec;
-use operators::effect::Output;
+use operators::effect::{Effect, Output};
 use operators::event::Envelope;
 
 fn records(c: &mut Criterion) {
@@ -20,8 +20,33 @@ fn records(c: &mut Criterion) {
     let Some(Output::Standings(effect)) = outputs.pop() else { panic!("an answer makes one effect") };
     let standings = codec::encode_effect(&effect).expect("an effect is small");
     c.bench_function("codec/encode_score", |b| b.iter(|| codec::encode_effect(black_box(&effect))));
-    c.bench_function("codec/decode_score", |b| b.iter(|| codec::decode_effect(black_box(&standings))));
+    c.bench_function("codec/decode_score", |b| b.iter(|| codec::decode_effects(black_box(&standings))));
 }
 
-criterion_group!(benches, records);
+/// Answers of one step.
+const ANSWERS: u64 = 500;
+
+/// Per answer, to compare with a record of its own.
+fn steps(c: &mut Criterion) {
+    let (mut section, next) = open_section(ANSWERS, 1);
+    let mut outputs = Vec::new();
+    for n in 0..ANSWERS {
+        section.apply(&answer(n, 0), stamp(next + n), &mut outputs);
+    }
+    let standings = |output| match output {
+        Output::Standings(effect) => effect,
+        Output::Copy { .. } => panic!("an answer makes no copy"),
+    };
+    let effects: Vec<Effect> = outputs.into_iter().map(standings).collect();
+    let records = codec::encode_effects(&effects).expect("effects are small");
+    let mut group = c.benchmark_group("codec/step");
+    group.throughput(Throughput::Elements(ANSWERS));
+    group.bench_function("encode_scores", |b| b.iter(|| codec::encode_effects(black_box(&effects))));
+    group.bench_function("decode_scores", |b| {
+        b.iter(|| records.iter().map(|record| codec::decode_effects(black_box(record))).collect::<Vec<_>>());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, records, steps);
 criterion_main!(benches);

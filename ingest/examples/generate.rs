@@ -33,6 +33,7 @@ pub fn generated() -> Vec<u8> {
         .boxed(".podium.v1.Standings.change.score")
         .boxed(".podium.v1.Standings.change.quiz_changed")
         .boxed(".podium.v1.Standings.change.overruled")
+        .boxed(".podium.v1.PackedEffect.whole")
         .out_dir(&out)
         .compile_fds(descriptors)
         .expect("the generator takes what the compiler took");

@@ -13,6 +13,7 @@ use crate::proto;
 
 mod effect;
 mod event;
+mod packed;
 pub mod part;
 mod pulse;
 
@@ -146,7 +147,7 @@ pub fn encode_pulse(stream: Stream, pulse: &Pulse) -> Bytes {
     bytes.into()
 }
 
-/// Returns a `standings` record.
+/// Returns a `standings` record of one effect.
 ///
 /// # Errors
 /// [`TooLarge`]: cannot happen for effects of records that were decoded.
@@ -154,25 +155,38 @@ pub fn encode_effect(effect: &Effect) -> Result<Bytes, TooLarge> {
     sized(&effect::standings(effect), RECORD_BYTES_MAX)
 }
 
-/// Returns the effect of a `standings` record.
+/// Returns few `standings` records that hold these effects, all for one partition, in this order. An answer takes about
+/// 60 bytes of them, a quarter of a record of its own.
+///
+/// # Errors
+/// [`TooLarge`]: cannot happen for effects of records that were decoded.
+pub fn encode_effects(effects: &[Effect]) -> Result<Vec<Bytes>, TooLarge> {
+    packed::pack(effects)
+}
+
+/// Returns the effects of a `standings` record: one or more.
 ///
 /// # Errors
 /// [`DecodeError`] says whether to go on.
-pub fn decode_effect(payload: &[u8]) -> Result<Effect, DecodeError> {
+pub fn decode_effects(payload: &[u8]) -> Result<Vec<Effect>, DecodeError> {
     decode_standings(payload)?.event()
 }
 
-/// Returns what a `standings` record says.
+/// Returns what a `standings` record says: one or more effects, or a pulse.
 ///
 /// # Errors
 /// [`DecodeError`] says whether to go on.
-pub fn decode_standings(payload: &[u8]) -> Result<Decoded<Effect>, DecodeError> {
+pub fn decode_standings(payload: &[u8]) -> Result<Decoded<Vec<Effect>>, DecodeError> {
+    use proto::standings::Change;
     readable(payload)?;
     let mut message = proto::Standings::decode(payload).map_err(DecodeError::malformed)?;
-    if let Some(proto::standings::Change::Pulse(pulse)) = &mut message.change {
+    if let Some(Change::Pulse(pulse)) = &mut message.change {
         return pulse::pulse(std::mem::take(pulse)).map(Decoded::Pulse);
     }
-    effect::effect(message).map(Decoded::Event)
+    if let Some(Change::Effects(effects)) = &message.change {
+        return packed::unpack(effects).map(Decoded::Event);
+    }
+    effect::effect(message).map(|effect| Decoded::Event(vec![effect]))
 }
 
 /// What could not be processed, with its place.

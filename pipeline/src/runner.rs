@@ -11,45 +11,30 @@ use ingest::codec::{self, DecodeError, Pulse};
 use ingest::error::{AppendError, ReadError};
 use ingest::log::{Log, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
 use operators::event::Stamp;
-use operators::id::{Position, UnixMillis};
+use operators::id::UnixMillis;
 
 use crate::stage::{Armed, Operator};
 use crate::store::{Changes, Commit, Header, Store, StoreError, Unit, scan_all};
 
 pub mod cache;
 pub mod clock;
+mod error;
 pub mod progress;
 mod settings;
 
 use cache::{Cache, Shared, read, write};
 use clock::Clock;
+pub use error::RunError;
 use progress::Progress;
 pub use settings::Settings;
-
-/// Why a runner stopped.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RunError {
-    /// Someone else owns the partition now; that is normal after a take-over.
-    #[error("another worker owns this partition")]
-    Fenced,
-    /// The next record was written by a newer Podium; hand over to one.
-    #[error("the record after {after:?} needs reader {needed}: run a newer Podium")]
-    NewerReader {
-        /// The last record before it.
-        after: Option<Position>,
-        /// The reader version that it needs.
-        needed: u32,
-    },
-    /// Call a person.
-    #[error("storage is damaged: {0}")]
-    Corrupt(String),
-}
 
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Records applied.
+    /// Records read.
     pub records: usize,
+    /// Events applied, which they hold.
+    pub events: usize,
     /// The end of the partition was seen.
     pub at_end: bool,
     /// Nothing will ever come here again: everything is stored, and the runner is done.
@@ -112,14 +97,14 @@ struct Unstored<O: Operator> {
     /// Held, so that no cache drops them.
     states: BTreeMap<O::Key, Shared<O::State>>,
     pulses: Vec<Pulse>,
-    records: usize,
+    events: usize,
     /// When the first of it was applied.
     since: Option<UnixMillis>,
 }
 
 impl<O: Operator> Default for Unstored<O> {
     fn default() -> Self {
-        Self { states: BTreeMap::new(), pulses: Vec::new(), records: 0, since: None }
+        Self { states: BTreeMap::new(), pulses: Vec::new(), events: 0, since: None }
     }
 }
 
@@ -143,8 +128,8 @@ struct Decoded<O: Operator> {
     newer: Option<u32>,
 }
 
-/// Records applied at most before they are stored, whatever the interval: bounds the memory of what is not.
-const UNSTORED_RECORDS_MAX: usize = 50_000;
+/// Events applied before they are stored at the latest, whatever the interval: bounds the memory of what is not.
+const UNSTORED_EVENTS_MAX: usize = 50_000;
 /// Pulses alone change nothing worth storing, but where they were read is noted this often.
 const IDLE_CHECKPOINT: Duration = Duration::from_mins(1);
 
@@ -219,12 +204,14 @@ impl<O: Operator> Runner<O> {
             Ok(batch) => batch,
             Err(ReadError::Unavailable(_)) => {
                 self.parts.clock.sleep(BACKOFF.0).await;
-                return Ok(Step { records: 0, at_end: false, closed: false });
+                return Ok(Step { records: 0, events: 0, at_end: false, closed: false });
             }
             Err(ReadError::Corrupt(reason)) => return Err(RunError::Corrupt(reason)),
         };
-        let step = Step { records: batch.records.len(), at_end: batch.at_end, closed: batch.closed };
-        let decoded = self.decode(batch.records);
+        let ReadBatch { records, at_end, closed } = batch;
+        let read = records.len();
+        let decoded = self.decode(records);
+        let step = Step { records: read, events: decoded.events.len(), at_end, closed };
         let newer = decoded.newer;
         let last = decoded.last;
         let pulses = self.carry_out(decoded).await?;
@@ -250,19 +237,18 @@ impl<O: Operator> Runner<O> {
             }
         }
 
-        let mut effects = decoded.dead;
+        let mut outputs = Vec::with_capacity(decoded.events.len());
         for (stamp, key, event) in &decoded.events {
             let state = states.get(key).expect("every key of the batch was loaded");
-            self.operator.apply(&mut write(state), event, *stamp, &mut effects);
+            self.operator.apply(&mut write(state), event, *stamp, &mut outputs);
         }
-        // A decision reaches the ranking before any section can answer to its copy. The sort is stable, so each stream
-        // keeps its order.
-        effects.sort_by_key(|record| record.stream == Stream::Submissions);
+        let mut effects = decoded.dead;
+        effects.extend(self.operator.records(outputs));
         for (key, state) in &states {
             self.set_timer(key, state);
         }
         self.unstored.since.get_or_insert(self.parts.clock.now());
-        self.unstored.records += decoded.events.len();
+        self.unstored.events += decoded.events.len();
         self.unstored.pulses.extend(decoded.pulses.iter().map(|(_, pulse)| pulse.clone()));
         self.unstored.states.extend(states);
         self.applied.position = Some(last.position);
@@ -282,11 +268,11 @@ impl<O: Operator> Runner<O> {
 
     /// Tells whether what was applied is to be stored now.
     fn is_due(&self) -> bool {
-        let Unstored { states, records, since, .. } = &self.unstored;
+        let Unstored { states, events, since, .. } = &self.unstored;
         let Some(since) = since else { return false };
         let interval = if states.is_empty() { IDLE_CHECKPOINT } else { self.parts.settings.checkpoint };
         let age_ms = self.parts.clock.now().since(*since);
-        *records >= UNSTORED_RECORDS_MAX || u128::from(age_ms) >= interval.as_millis()
+        *events >= UNSTORED_EVENTS_MAX || u128::from(age_ms) >= interval.as_millis()
     }
 
     /// Stores everything that was applied and is not stored yet.
@@ -363,7 +349,9 @@ impl<O: Operator> Runner<O> {
             append_at = append_at.max(record.stamp.append_at);
             let stamp = Stamp { append_at, position };
             match self.operator.decode(&record.payload) {
-                Ok(codec::Decoded::Event((key, event))) => decoded.events.push((stamp, key, event)),
+                Ok(codec::Decoded::Event(events)) => {
+                    decoded.events.extend(events.into_iter().map(|(key, event)| (stamp, key, event)));
+                }
                 Ok(codec::Decoded::Pulse(pulse)) => decoded.pulses.push((stamp, pulse)),
                 Err(DecodeError::NewerReader { needed }) => {
                     decoded.newer = Some(needed);
@@ -470,6 +458,8 @@ impl<O: Operator> Runner<O> {
                 let stage = self.unit.stage.name();
                 metrics::counter!("podium_stage_records_total", "stage" => stage)
                     .increment(step.records as u64);
+                metrics::counter!("podium_stage_events_total", "stage" => stage)
+                    .increment(step.events as u64);
                 let seconds = began.elapsed().as_secs_f64();
                 metrics::histogram!("podium_stage_step_seconds", "stage" => stage).record(seconds);
                 if step.at_end {
@@ -479,15 +469,6 @@ impl<O: Operator> Runner<O> {
         }
         self.checkpoint().await?;
         Ok(Ended::Stopped)
-    }
-}
-
-impl From<StoreError> for RunError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Fenced => Self::Fenced,
-            StoreError::Corrupt(reason) | StoreError::Unavailable(reason) => Self::Corrupt(reason),
-        }
     }
 }
 

@@ -13,8 +13,8 @@ pub mod grade;
 mod key;
 pub mod rank;
 
-/// What a record means: the state that it belongs to with the event, or a pulse.
-pub type Meaning<K, E> = Decoded<(K, E)>;
+/// What a record means: its events in order, each with the state that it belongs to, or a pulse.
+pub type Meaning<K, E> = Decoded<Vec<(K, E)>>;
 
 /// What is known of a state's timers without the state.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,15 +29,17 @@ pub enum Armed {
 pub trait Operator: Send + Sync + 'static {
     /// Names one state.
     type Key: Clone + Ord + Hash + Send + Sync + 'static;
-    /// The decoded meaning of one record.
+    /// One thing that a record says.
     type Event: Send + Sync;
+    /// What applying an event makes for others.
+    type Output: Send;
     /// What the fold keeps.
     type State: Send + Sync + 'static;
 
     /// Returns which stage this is.
     fn stage(&self) -> Stage;
 
-    /// Returns the meaning of a record and the state that it belongs to, or the pulse that it is.
+    /// Returns the meaning of a record.
     ///
     /// # Errors
     /// As [`ingest::codec::decode_submission`].
@@ -52,8 +54,18 @@ pub trait Operator: Send + Sync + 'static {
     /// A row that cannot be read, in words.
     fn restore(&self, key: &Self::Key, rows: Vec<Row>) -> Result<Self::State, String>;
 
-    /// Applies one record and pushes its effects, encoded. Pure and total.
-    fn apply(&self, state: &mut Self::State, event: &Self::Event, stamp: Stamp, effects: &mut Vec<Record>);
+    /// Applies one event and pushes what it makes. Pure and total.
+    fn apply(
+        &self,
+        state: &mut Self::State,
+        event: &Self::Event,
+        stamp: Stamp,
+        outputs: &mut Vec<Self::Output>,
+    );
+
+    /// Returns the records of what a step made, few of them, in order within each partition of each stream. Another
+    /// worker may cut the same outputs into other records.
+    fn records(&self, outputs: Vec<Self::Output>) -> Vec<Record>;
 
     /// Adds what changed of the rows since the last call.
     fn rows(&self, key: &Self::Key, state: &mut Self::State, changes: &mut Changes);

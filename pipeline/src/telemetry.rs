@@ -103,7 +103,8 @@ fn describe() {
         Unit::Seconds,
         "Time of one group commit, sync included"
     );
-    describe_counter!("podium_stage_records_total", "Records applied, by stage");
+    describe_counter!("podium_stage_records_total", "Records read, by stage");
+    describe_counter!("podium_stage_events_total", "Events applied, by stage: a record may hold many");
     describe_histogram!(
         "podium_stage_step_seconds",
         Unit::Seconds,

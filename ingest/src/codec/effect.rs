@@ -87,6 +87,7 @@ pub(super) fn effect(message: proto::Standings) -> Result<Effect, DecodeError> {
             Change::Joined { participant: part::participant(&join.participant)?, name: join.name }
         }
         Wire::Pulse(_) => return Err(DecodeError::malformed("a pulse is about no quiz")),
+        Wire::Effects(_) => return Err(DecodeError::malformed("many effects where one should be")),
         Wire::QuizChanged(changed) => Change::QuizChanged(Box::new(QuizChanged {
             decided: Decided {
                 id: part::parse(&changed.id, "id")?,

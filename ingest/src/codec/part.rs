@@ -203,9 +203,9 @@ pub fn tally(message: Option<proto::Tally>) -> Tally {
     }
 }
 
-/// Returns the message of a receipt.
-pub fn receipt_message(receipt: &Receipt) -> proto::Receipt {
-    let verdict = match receipt.verdict {
+/// Returns a verdict on the wire.
+pub fn verdict_message(verdict: Verdict) -> proto::Verdict {
+    match verdict {
         Verdict::Counted => proto::Verdict::Counted,
         Verdict::Repeated => proto::Verdict::Repeated,
         Verdict::Late => proto::Verdict::Late,
@@ -214,12 +214,31 @@ pub fn receipt_message(receipt: &Receipt) -> proto::Receipt {
         Verdict::Rejected(Reason::UnknownQuestion) => proto::Verdict::UnknownQuestion,
         Verdict::Rejected(Reason::WrongShape) => proto::Verdict::WrongShape,
         Verdict::Rejected(Reason::NotParticipant) => proto::Verdict::NotParticipant,
-    };
+    }
+}
+
+/// Returns a verdict from the wire.
+pub fn verdict(message: proto::Verdict) -> Result<Verdict> {
+    Ok(match message {
+        proto::Verdict::Counted => Verdict::Counted,
+        proto::Verdict::Repeated => Verdict::Repeated,
+        proto::Verdict::Late => Verdict::Late,
+        proto::Verdict::TooEarly => Verdict::TooEarly,
+        proto::Verdict::UnknownQuiz => Verdict::Rejected(Reason::UnknownQuiz),
+        proto::Verdict::UnknownQuestion => Verdict::Rejected(Reason::UnknownQuestion),
+        proto::Verdict::WrongShape => Verdict::Rejected(Reason::WrongShape),
+        proto::Verdict::NotParticipant => Verdict::Rejected(Reason::NotParticipant),
+        proto::Verdict::Unspecified => return Err(DecodeError::Malformed("verdict is missing".into())),
+    })
+}
+
+/// Returns the message of a receipt.
+pub fn receipt_message(receipt: &Receipt) -> proto::Receipt {
     proto::Receipt {
         submission: receipt.submission.0.to_be_bytes().to_vec(),
         question: receipt.question.to_string(),
         response: Some(response_message(&receipt.response)),
-        verdict: verdict.into(),
+        verdict: verdict_message(receipt.verdict).into(),
         fraction: receipt
             .fraction
             .map(|f| proto::Fraction { numerator: f.numerator, denominator: f.denominator }),
@@ -238,17 +257,7 @@ pub fn receipt_message(receipt: &Receipt) -> proto::Receipt {
 
 /// Returns a receipt from its message.
 pub fn receipt(message: proto::Receipt) -> Result<Receipt> {
-    let verdict = match message.verdict() {
-        proto::Verdict::Counted => Verdict::Counted,
-        proto::Verdict::Repeated => Verdict::Repeated,
-        proto::Verdict::Late => Verdict::Late,
-        proto::Verdict::TooEarly => Verdict::TooEarly,
-        proto::Verdict::UnknownQuiz => Verdict::Rejected(Reason::UnknownQuiz),
-        proto::Verdict::UnknownQuestion => Verdict::Rejected(Reason::UnknownQuestion),
-        proto::Verdict::WrongShape => Verdict::Rejected(Reason::WrongShape),
-        proto::Verdict::NotParticipant => Verdict::Rejected(Reason::NotParticipant),
-        proto::Verdict::Unspecified => return Err(DecodeError::Malformed("verdict is missing".into())),
-    };
+    let verdict = verdict(message.verdict())?;
     let fraction = message.fraction.map(|f| Fraction { numerator: f.numerator, denominator: f.denominator });
     if fraction.is_some_and(|f| f.denominator == 0) {
         return Err(DecodeError::Malformed("fraction over zero".into()));

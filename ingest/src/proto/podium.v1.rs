@@ -172,7 +172,7 @@ pub struct Standings {
     /// of the record in `submissions` that made it
     #[prost(bytes = "vec", tag = "6")]
     pub position: ::prost::alloc::vec::Vec<u8>,
-    #[prost(oneof = "standings::Change", tags = "7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "standings::Change", tags = "7, 8, 9, 10, 11, 12, 13, 14")]
     pub change: ::core::option::Option<standings::Change>,
 }
 /// Nested message and enum types in `Standings`.
@@ -194,7 +194,122 @@ pub mod standings {
         /// of no quiz
         #[prost(message, tag = "13")]
         Pulse(super::Pulse),
+        /// an `Effects` of at most 64 KiB, as bytes: its size is known before it is read
+        #[prost(bytes, tag = "14")]
+        Effects(::prost::alloc::vec::Vec<u8>),
     }
+}
+/// Effects of one step, in order. What follows from those before it is left out of an effect; before the first,
+/// everything is 0.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Effects {
+    #[prost(message, repeated, tag = "1")]
+    pub sections: ::prost::alloc::vec::Vec<PackedSection>,
+    #[prost(message, repeated, tag = "2")]
+    pub questions: ::prost::alloc::vec::Vec<PackedQuestion>,
+    /// at most 64 bytes each
+    #[prost(string, repeated, tag = "3")]
+    pub choices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "4")]
+    pub effects: ::prost::alloc::vec::Vec<PackedEffect>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PackedSection {
+    #[prost(string, tag = "1")]
+    pub quiz: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub section: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PackedQuestion {
+    /// as named by the client; empty where no receipt names it
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// absent: unknown
+    #[prost(uint32, optional, tag = "2")]
+    pub index: ::core::option::Option<u32>,
+}
+/// The score of an answer, unless it has a name or is whole. "Before" is the packed effect before it that is not whole;
+/// a `short decimal` is eight times the digits plus the decimal places.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PackedEffect {
+    /// participant; with a receipt, the submission behind it: 16 bytes each
+    #[prost(bytes = "vec", tag = "1")]
+    pub ids: ::prost::alloc::vec::Vec<u8>,
+    /// received_at of the receipt, less the one before
+    #[prost(sint64, tag = "2")]
+    pub received_after: i64,
+    /// index of the response in `choices`
+    #[prost(uint32, tag = "3")]
+    pub choice: u32,
+    /// of the fraction of a counted answer
+    #[prost(uint32, tag = "4")]
+    pub numerator: u32,
+    /// of the receipt, short decimal
+    #[prost(uint64, tag = "5")]
+    pub points: u64,
+    /// points of the standing, short decimal
+    #[prost(uint64, tag = "6")]
+    pub total: u64,
+    /// of the standing
+    #[prost(uint32, tag = "7")]
+    pub correct: u32,
+    /// of the standing
+    #[prost(uint64, tag = "8")]
+    pub time_ms: u64,
+    /// of the standing, less received_at; absent: received_at if wholly right, else 0
+    #[prost(sint64, optional, tag = "9")]
+    pub last_correct: ::core::option::Option<i64>,
+    /// index in `questions`; absent: the one before
+    #[prost(uint32, optional, tag = "10")]
+    pub question: ::core::option::Option<u32>,
+    /// index in `sections`; absent: the one before
+    #[prost(uint32, optional, tag = "11")]
+    pub section: ::core::option::Option<u32>,
+    /// how far its position is behind the one before; absent: 1
+    #[prost(uint64, optional, tag = "12")]
+    pub after: ::core::option::Option<u64>,
+    /// absent: the one before of this section and question, and this answer
+    #[prost(message, optional, tag = "13")]
+    pub tally: ::core::option::Option<Tally>,
+    /// short decimal; absent: the one before of this section, and these points
+    #[prost(uint64, optional, tag = "14")]
+    pub awarded: ::core::option::Option<u64>,
+    /// absent for a counted answer: the question opened when it did for the one before
+    #[prost(uint64, optional, tag = "15")]
+    pub taken_ms: ::core::option::Option<u64>,
+    /// slot; absent: the question's
+    #[prost(uint32, optional, tag = "16")]
+    pub recent: ::core::option::Option<u32>,
+    /// slot
+    #[prost(bool, tag = "17")]
+    pub instead: bool,
+    /// absent: counted
+    #[prost(enumeration = "Verdict", tag = "18")]
+    pub verdict: i32,
+    /// absent: 1
+    #[prost(uint32, optional, tag = "19")]
+    pub denominator: ::core::option::Option<u32>,
+    /// absent: by `choice`
+    #[prost(message, optional, tag = "20")]
+    pub response: ::core::option::Option<Response>,
+    /// there is no standing
+    #[prost(bool, tag = "21")]
+    pub stranger: bool,
+    #[prost(uint32, tag = "22")]
+    pub ordinal: u32,
+    /// absent: one more than the one before of this section
+    #[prost(uint64, optional, tag = "23")]
+    pub revision: ::core::option::Option<u64>,
+    /// absent: by `after`
+    #[prost(bytes = "vec", tag = "24")]
+    pub position: ::prost::alloc::vec::Vec<u8>,
+    /// the participant joined
+    #[prost(string, optional, tag = "25")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// any other effect
+    #[prost(message, optional, boxed, tag = "26")]
+    pub whole: ::core::option::Option<::prost::alloc::boxed::Box<Standings>>,
 }
 /// How far the stages are, told in the streams themselves: what stands before it has been taken in once it is read.
 #[derive(Clone, PartialEq, ::prost::Message)]

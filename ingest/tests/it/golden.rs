@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ingest::codec::{self, decode_effect, decode_envelope, encode_effect, encode_envelope};
+use ingest::codec::{self, decode_effects, decode_envelope, encode_effect, encode_effects, encode_envelope};
 use ingest::log::Stream;
 use ingest::partition::PartitionId;
 use operators::id::Position;
@@ -31,7 +31,10 @@ fn encoded() -> Vec<(String, &'static str, Vec<u8>)> {
         "no event",
         &b"\x08\x01"[..].into(),
     );
-    events.chain(effects).chain([("dead_letter".into(), "DeadLetter", letter.to_vec())]).collect()
+    let packed = encode_effects(&samples::step()).unwrap();
+    let packed = packed.into_iter().map(|bytes| ("packed_step".into(), "Standings", bytes.to_vec()));
+    let letter = ("dead_letter".into(), "DeadLetter", letter.to_vec());
+    events.chain(effects).chain(packed).chain([letter]).collect()
 }
 
 /// Returns the golden lines by name: bytes in hexadecimal digits, and what they show.
@@ -82,8 +85,9 @@ fn golden_bytes_are_read_as_what_was_written() {
         assert_eq!(decode_envelope(&bytes("event", name)).unwrap(), envelope, "{name}");
     }
     for (name, effect) in samples::effects() {
-        assert_eq!(decode_effect(&bytes("effect", &name)).unwrap(), effect, "{name}");
+        assert_eq!(decode_effects(&bytes("effect", &name)).unwrap(), [effect], "{name}");
     }
+    assert_eq!(decode_effects(&bytes("packed", "step")).unwrap(), samples::step());
     let letter = codec::decode_dead_letter(&bytes("dead", "letter")).unwrap();
     assert_eq!(
         (letter.partition, &*letter.stream, &*letter.reason),

@@ -12,6 +12,7 @@ mod golden;
 #[cfg(feature = "cluster")]
 mod kinesis;
 mod lease;
+mod packed;
 mod proto_text;
 mod samples;
 mod support;

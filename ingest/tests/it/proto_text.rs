@@ -53,6 +53,10 @@ impl Schema {
             }
             match (tag & 7, &**kind) {
                 (0, "uint32" | "uint64" | "bool") => write!(out, "{name}:{}", varint(&mut bytes)),
+                (0, "sint64") => {
+                    let value = varint(&mut bytes);
+                    write!(out, "{name}:{}", (value >> 1) as i64 ^ -((value & 1) as i64))
+                }
                 (0, other) => {
                     assert!(!self.messages.contains_key(other), "{name} is a message");
                     write!(out, "{name}:{other}#{}", varint(&mut bytes))
@@ -77,6 +81,8 @@ impl Schema {
             "bytes" if name == "definition" => {
                 write!(out, "{name}:{}", std::str::from_utf8(content).expect("JSON"))
             }
+            // The one that is a message.
+            "bytes" if name == "effects" => return self.content("Effects", name, content, out),
             "bytes" => write!(out, "{name}:{}", hex(content)),
             "uint64" | "uint32" => {
                 let mut rest = content;

@@ -175,6 +175,75 @@ pub(crate) fn effects() -> Vec<(String, Effect)> {
     changes.into_iter().map(effect).collect()
 }
 
+/// Returns a step in which effects are as those before let one expect, and differ from it in every way.
+pub(crate) fn step() -> Vec<Effect> {
+    let standing = |points: &str, correct, time_ms, last_correct_at| {
+        Some(Standing { points: points.parse().unwrap(), correct, time_ms, last_correct_at })
+    };
+    let tally = |counted, repeated, strangers| Tally {
+        counted,
+        repeated,
+        rejected: [0, 0, 0, strangers],
+        ..Tally::default()
+    };
+    let placed = |mut receipt: Receipt, place: u64, after_ms| {
+        (receipt.position, receipt.revision) = (aggregated(place), 41 + place);
+        receipt.received_at = AT.plus(after_ms);
+        Some(receipt)
+    };
+    let right = |place, after_ms| Receipt {
+        fraction: Some(Fraction::ONE),
+        points: "1000".parse().unwrap(),
+        taken_ms: Some(1_234 + after_ms),
+        ..placed(receipt(Verdict::Counted, Slot::Question(0)), place, after_ms).unwrap()
+    };
+    let wrong = |place, after_ms| Receipt {
+        fraction: Some(Fraction::ZERO),
+        points: "0".parse().unwrap(),
+        response: Response::Choice("a".into()),
+        ..right(place, after_ms)
+    };
+    let unscored = |verdict, place| placed(receipt(verdict, Slot::Recent(15)), place, 9);
+    let numeric = Receipt { response: Response::Value("-12.50".parse().unwrap()), ..right(6, 20) };
+    let thirds = Receipt { points: "666.666667".parse().unwrap(), ..right(7, 20) };
+    let (two_thirds, unknown) = (Some(Fraction { numerator: 2, denominator: 3 }), "q9".parse().unwrap());
+    let thirds = Receipt { fraction: two_thirds, slot: Slot::Instead(0), taken_ms: Some(7), ..thirds };
+    let unknown = Receipt { question: unknown, ..unscored(Verdict::Late, 8).unwrap() };
+    let at = |after_ms| AT.plus(after_ms);
+    let scores = [
+        (standing("1966.5", 2, 3_210, AT), Some(right(0, 0)), tally(1, 2, 3), Some(0), "1000"),
+        (standing("1000", 1, 1_236, at(2)), Some(right(1, 2)), tally(2, 2, 3), Some(0), "2000"),
+        (standing("0", 0, 0, UnixMillis(0)), Some(wrong(2, 3)), tally(3, 2, 3), Some(0), "2000"),
+        (standing("7.50", 1, 88, at(1)), Some(wrong(3, 1)), tally(4, 2, 3), Some(0), "2000"),
+        (standing("7.50", 1, 88, AT), unscored(Verdict::Repeated, 4), tally(4, 3, 3), Some(0), "2000"),
+        (None, None, tally(4, 3, 4), Some(0), "2000"),
+        (standing("8", 1, 88, AT), Some(numeric), tally(5, 3, 4), Some(0), "3000.0"),
+        (standing("9", 1, 88, AT), Some(thirds), tally(8, 3, 4), Some(0), "3666.666667"),
+        (standing("9", 1, 88, AT), Some(unknown), tally(0, 0, 1), None, "3666.666667"),
+    ];
+    let score = |(place, (standing, receipt, tally, question, awarded)): (usize, (_, _, _, _, &str))| {
+        let (participant, awarded) = (PARTICIPANT, awarded.parse().unwrap());
+        let score = ScoreChanged { participant, standing, receipt, tally, question, awarded };
+        (place as u64, Change::ScoreChanged(Box::new(score)))
+    };
+    let effect = |(place, change)| {
+        let (revision, position) = (41 + place, aggregated(place));
+        Effect { quiz: "geo-1".parse().unwrap(), section: 2, revision, ordinal: 0, position, change }
+    };
+    let mut effects: Vec<Effect> = scores.into_iter().enumerate().map(score).map(effect).collect();
+    let joined = || Change::Joined { participant: PARTICIPANT, name: "Zoë".into() };
+    effects.push(Effect { section: 3, ordinal: 1, ..effect((9, joined())) });
+    effects.push(Effect { revision: 900, position: Position::from_offset(40), ..effect((0, joined())) });
+    effects.push(effect((12, Change::Reached { number: 4 })));
+    effects.push(Effect { quiz: "geo-2".parse().unwrap(), ..effect((13, joined())) });
+    effects
+}
+
+/// Returns a place in an aggregate of a log that has shards.
+fn aggregated(place: u64) -> Position {
+    Position { shard: 3, sequence: [1, u64::MAX, 2], sub: place }
+}
+
 pub(crate) const REFUSALS: [Refusal; 11] = [
     Refusal::UnknownQuiz,
     Refusal::UnknownQuestion,

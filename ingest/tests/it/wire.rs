@@ -1,7 +1,7 @@
 //! The codec on anything: round trips, newer writers, damage, and noise.
 
 use ingest::codec::{
-    DecodeError, Decoded, Pulse, READER, Reached, TooLarge, decode_dead_letter, decode_effect,
+    DecodeError, Decoded, Pulse, READER, Reached, TooLarge, decode_dead_letter, decode_effects,
     decode_envelope, decode_standings, decode_submission, encode_dead_letter, encode_effect, encode_envelope,
     encode_pulse,
 };
@@ -19,7 +19,7 @@ type Decode = fn(&[u8]) -> Result<String, DecodeError>;
 
 fn samples() -> Vec<(String, Vec<u8>, Decode)> {
     let event: Decode = |bytes| decode_envelope(bytes).map(|event| format!("{event:?}"));
-    let effect: Decode = |bytes| decode_effect(bytes).map(|effect| format!("{effect:?}"));
+    let effect: Decode = |bytes| decode_effects(bytes).map(|effects| format!("{effects:?}"));
     let events = samples::envelopes().into_iter();
     let events = events.map(|(name, e)| (name.to_owned(), encode_envelope(&e).unwrap().to_vec(), event));
     let effects = samples::effects().into_iter();
@@ -37,13 +37,13 @@ proptest! {
     #[test]
     fn effects_round_trip(effect in arbitrary::effect()) {
         let bytes = encode_effect(&effect).unwrap();
-        prop_assert_eq!(decode_effect(&bytes).unwrap(), effect);
+        prop_assert_eq!(decode_effects(&bytes).unwrap(), [effect]);
     }
 
     #[test]
     fn noise_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode_envelope(&bytes);
-        let _ = decode_effect(&bytes);
+        let _ = decode_effects(&bytes);
         let _ = decode_dead_letter(&bytes);
     }
 
@@ -172,7 +172,7 @@ fn a_pulse_is_read_as_it_was_sent_and_stops_a_reader_that_does_not_know_it() {
         Err(DecodeError::Malformed(_))
     ));
     assert!(matches!(
-        decode_effect(&encode_pulse(Stream::Standings, &pulse)),
+        decode_effects(&encode_pulse(Stream::Standings, &pulse)),
         Err(DecodeError::Malformed(_))
     ));
 }

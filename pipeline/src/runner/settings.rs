@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Records of one step at most: bounds its memory and how long readers wait for a lock.
     pub records_max: usize,
-    /// Payload bytes of one step at most.
+    /// Payload bytes of one step at most. A record of effects holds many, so this bounds their number too: an answer
+    /// takes 50 bytes or more in either stream, and in memory a dozen times that.
     pub bytes_max: usize,
     /// How long a step waits for a first record; a Seal and a shutdown wait this long at most.
     pub wait: Duration,
@@ -23,7 +24,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             records_max: 2_048,
-            bytes_max: 4 << 20,
+            // At most about ten thousand answers, 10 MB.
+            bytes_max: 512 << 10,
             wait: Duration::from_millis(50),
             checkpoint: Duration::ZERO,
             linger: Duration::from_millis(5),

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ingest::codec::{self, DecodeError, Decoded, part};
+use ingest::codec::{self, DecodeError, part};
 use ingest::log::{Record, Stream};
-use ingest::partition::{of_key, of_section};
+use ingest::partition::{PartitionId, of_key, of_section};
 use ingest::proto;
 use operators::definition::Picked;
-use operators::effect::Output;
+use operators::effect::{Effect, Output};
 use operators::event::{Envelope, Event, Stamp};
 use operators::id::{ParticipantMap, QuizId, UnixMillis};
 use operators::limits::DELAY_MS_MAX;
 use operators::quiz::{Counted, Desk, Header, Participant, Section, SectionWindow, Standby, Standbys};
 use prost::Message;
 
-use super::{Armed, Operator, key};
+use super::{Armed, Meaning, Operator, key};
 use crate::store::{Changes, Row, Stage};
 
 /// The grade operator.
@@ -87,14 +87,15 @@ fn finished(value: &[u8]) -> Option<(UnixMillis, u64)> {
 impl Operator for Grade {
     type Key = SectionKey;
     type Event = Event;
+    type Output = Output;
     type State = Section;
 
     fn stage(&self) -> Stage {
         Stage::Grade
     }
 
-    fn decode(&self, payload: &[u8]) -> Result<Decoded<(SectionKey, Event)>, DecodeError> {
-        let keyed = |envelope: Envelope| ((envelope.quiz, envelope.section), envelope.event);
+    fn decode(&self, payload: &[u8]) -> Result<Meaning<SectionKey, Event>, DecodeError> {
+        let keyed = |envelope: Envelope| vec![((envelope.quiz, envelope.section), envelope.event)];
         Ok(codec::decode_submission(payload)?.map(keyed))
     }
 
@@ -107,19 +108,34 @@ impl Operator for Grade {
         restore(key, prefix, rows).map_err(|error| error.to_string())
     }
 
-    fn apply(&self, state: &mut Section, event: &Event, stamp: Stamp, effects: &mut Vec<Record>) {
-        let mut outputs = Vec::with_capacity(1);
-        state.apply(event, stamp, &mut outputs);
-        effects.extend(outputs.into_iter().map(|output| match output {
-            Output::Standings(effect) => Record {
-                stream: Stream::Standings,
-                partition: of_key(effect.quiz.as_str(), self.partitions),
-                payload: codec::encode_effect(&effect).expect("an effect holds little more than its record"),
-            },
-            Output::Copy { quiz, section, number, at, command } => {
-                self.submission(&Envelope { quiz, section, event: Event::Copy { number, at, command } })
+    fn apply(&self, state: &mut Section, event: &Event, stamp: Stamp, outputs: &mut Vec<Output>) {
+        state.apply(event, stamp, outputs);
+    }
+
+    fn records(&self, outputs: Vec<Output>) -> Vec<Record> {
+        let mut standings: BTreeMap<PartitionId, Vec<Effect>> = BTreeMap::new();
+        let mut copies = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Standings(effect) => {
+                    standings.entry(of_key(effect.quiz.as_str(), self.partitions)).or_default().push(effect);
+                }
+                Output::Copy { quiz, section, number, at, command } => {
+                    let event = Event::Copy { number, at, command };
+                    copies.push(self.submission(&Envelope { quiz, section, event }));
+                }
             }
-        }));
+        }
+        let mut records = Vec::new();
+        for (partition, effects) in standings {
+            let payloads =
+                codec::encode_effects(&effects).expect("an effect holds little more than its record");
+            let stream = Stream::Standings;
+            records.extend(payloads.into_iter().map(|payload| Record { stream, partition, payload }));
+        }
+        // A decision reaches the ranking before any section can answer to its copy.
+        records.append(&mut copies);
+        records
     }
 
     fn rows(&self, key: &SectionKey, state: &mut Section, changes: &mut Changes) {

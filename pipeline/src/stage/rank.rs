@@ -1,9 +1,10 @@
 //! The rank stage: rankings of quizzes over `standings`, and the rows that readers of receipts use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use ingest::codec::{self, DecodeError, Decoded, part};
+use ingest::codec::{self, DecodeError, part};
 use ingest::log::Record;
 use ingest::proto;
 use operators::effect::{Effect, Receipt, Slot, Verdict};
@@ -14,7 +15,7 @@ use operators::rank::{Board, Header, Mark, Member, Parts, Ranking};
 use prost::Message;
 use rust_decimal::Decimal;
 
-use super::{Armed, Operator, key};
+use super::{Armed, Meaning, Operator, key};
 use crate::store::{Changes, Row, Stage};
 
 /// Hears what a rank stage made visible.
@@ -192,14 +193,17 @@ pub fn marks_prefix(quiz: &QuizId) -> Vec<u8> {
 impl Operator for Rank {
     type Key = QuizId;
     type Event = Effect;
+    /// A ranking is read by its rows.
+    type Output = Infallible;
     type State = Ranking;
 
     fn stage(&self) -> Stage {
         Stage::Rank
     }
 
-    fn decode(&self, payload: &[u8]) -> Result<Decoded<(QuizId, Effect)>, DecodeError> {
-        Ok(codec::decode_standings(payload)?.map(|effect| (effect.quiz.clone(), effect)))
+    fn decode(&self, payload: &[u8]) -> Result<Meaning<QuizId, Effect>, DecodeError> {
+        let keyed = |effect: Effect| (effect.quiz.clone(), effect);
+        Ok(codec::decode_standings(payload)?.map(|effects| effects.into_iter().map(keyed).collect()))
     }
 
     fn prefix(&self, quiz: &QuizId) -> Vec<u8> {
@@ -212,9 +216,13 @@ impl Operator for Rank {
         Ok(Ranking::assemble(quiz.clone(), parts))
     }
 
-    fn apply(&self, state: &mut Ranking, effect: &Effect, _stamp: Stamp, _effects: &mut Vec<Record>) {
+    fn apply(&self, state: &mut Ranking, effect: &Effect, _stamp: Stamp, _outputs: &mut Vec<Infallible>) {
         state.apply(effect);
         self.audience.applied(effect);
+    }
+
+    fn records(&self, _outputs: Vec<Infallible>) -> Vec<Record> {
+        Vec::new()
     }
 
     fn rows(&self, quiz: &QuizId, state: &mut Ranking, changes: &mut Changes) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ingest::codec::{self, DecodeError, encode_envelope};
 use ingest::limits::RECORD_BYTES_MAX;
-use ingest::log::{Record, Stream};
+use ingest::log::Stream;
 use operators::definition::Definition;
 use operators::event::{Answer, Command, Envelope, Event, Response, Stamp};
 use operators::id::{ParticipantId, Position, SubmissionId, UnixMillis};
@@ -62,9 +62,10 @@ fn what_comes_of_the_largest_records_fits_the_log() {
     let mut apply = |section: usize, payload: &[u8]| {
         offset += 1;
         let stamp = Stamp { position: Position::from_offset(offset), append_at: UnixMillis(u64::MAX / 2) };
-        let (_, event) = grade.decode(payload).unwrap().event().unwrap();
-        let mut effects: Vec<Record> = Vec::new();
-        grade.apply(&mut sections[section], &event, stamp, &mut effects);
+        let (_, event) = grade.decode(payload).unwrap().event().unwrap().remove(0);
+        let mut outputs = Vec::new();
+        grade.apply(&mut sections[section], &event, stamp, &mut outputs);
+        let effects = grade.records(outputs);
         assert!(effects.iter().all(|effect| effect.payload.len() <= RECORD_BYTES_MAX));
         effects
     };

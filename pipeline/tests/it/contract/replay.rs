@@ -178,11 +178,14 @@ impl<O: Operator<State: PartialEq + Debug, Key: Debug>> Twin<O> {
     }
 
     fn apply(&mut self, payload: &[u8], stamp: Stamp) -> Vec<Record> {
-        let (key, event) = self.operator.decode(payload).unwrap().event().unwrap();
-        assert_eq!(key, self.key);
-        let (mut effects, mut same) = (Vec::new(), Vec::new());
-        self.operator.apply(&mut self.live, &event, stamp, &mut effects);
-        self.operator.apply(&mut self.shadow, &event, stamp, &mut same);
+        let (mut outputs, mut same) = (Vec::new(), Vec::new());
+        for (key, event) in self.operator.decode(payload).unwrap().event().unwrap() {
+            assert_eq!(key, self.key);
+            self.operator.apply(&mut self.live, &event, stamp, &mut outputs);
+            self.operator.apply(&mut self.shadow, &event, stamp, &mut same);
+        }
+        let effects = self.operator.records(outputs);
+        let same = self.operator.records(same);
         assert_eq!(effects, same, "whoever applies a record makes the same effects");
         effects
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ingest::codec;
 use ingest::partition::{PartitionId, of_section};
 use operators::effect::{Change, Effect, Phase, Receipt, Tally, Verdict};
 use operators::event::Stamp;
@@ -80,17 +81,18 @@ pub(super) fn check(world: &mut World, ended: Ended) -> Census {
     census
 }
 
-/// I5: one identity, one content, whoever wrote it. Returns how many effects came more than once.
+/// I5: one identity, one content, whoever wrote it, and in whatever record. Returns how many effects came more than once.
 fn same_identity_same_bytes(records: &Records, ledger: &mut Ledger) -> u64 {
-    let mut seen: BTreeMap<(&QuizId, u16, u64, u32), &Bytes> = BTreeMap::new();
+    let mut seen: BTreeMap<(&QuizId, u16, u64, u32), Bytes> = BTreeMap::new();
     let mut repeats = 0;
-    for (record, effect) in &records.standings {
+    for (_, effect) in &records.standings {
+        let content = codec::encode_effect(effect).expect("it was read from a record");
         let identity = (&effect.quiz, effect.section, effect.revision, effect.ordinal);
         match seen.get(&identity) {
-            Some(first) if **first == record.payload => repeats += 1,
+            Some(first) if *first == content => repeats += 1,
             Some(_) => ledger.violated("I5", format!("effect {identity:?} has two contents")),
             None => {
-                seen.insert(identity, &record.payload);
+                seen.insert(identity, content);
             }
         }
     }

@@ -112,13 +112,15 @@ pub(super) async fn reader(world: Shared, number: usize, graded: Arc<Local>) {
                 let mut world = world.lock();
                 for record in &batch.records {
                     *position = Some(record.stamp.position);
-                    let Ok(effect) = codec::decode_effect(&record.payload) else { continue };
-                    let quiz = effect.quiz.clone();
-                    let rankings = &mut world.views[number].folded().rankings;
-                    let ranking = rankings.entry(quiz.clone()).or_insert_with(|| Ranking::new(quiz.clone()));
-                    ranking.apply(&effect);
-                    let (revision, feed) = (ranking.header().revision, ranking.header().feed);
-                    world.ledger.board(connection, &quiz, revision, feed);
+                    for effect in codec::decode_effects(&record.payload).unwrap_or_default() {
+                        let quiz = effect.quiz.clone();
+                        let rankings = &mut world.views[number].folded().rankings;
+                        let ranking =
+                            rankings.entry(quiz.clone()).or_insert_with(|| Ranking::new(quiz.clone()));
+                        ranking.apply(&effect);
+                        let (revision, feed) = (ranking.header().revision, ranking.header().feed);
+                        world.ledger.board(connection, &quiz, revision, feed);
+                    }
                 }
                 if batch.at_end {
                     break true;

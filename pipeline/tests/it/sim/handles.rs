@@ -69,6 +69,7 @@ impl SimLog {
     /// Sends what a runner wants appended, in small calls, so that it can stop between them.
     async fn send(&self, on: &OnShard, records: Vec<Record>) -> Result<Vec<Stamp>, AppendError> {
         let plan = self.world.lock().plan.clone();
+        let records = recut(&records, plan.effects_max);
         let are_effects = records.iter().any(|record| record.stream == Stream::Standings);
         if are_effects && plan.mutant == Some(Mutant::EffectsAfterState) {
             let stamps =
@@ -119,6 +120,25 @@ impl SimLog {
             on.pulses.stored(on.unit, Header::default(), &pulses);
         }
     }
+}
+
+/// Returns the same effects in records of fewer, so that a worker can stop between any two of them.
+fn recut(records: &[Record], effects_max: usize) -> Vec<Record> {
+    let mut cut = Vec::new();
+    for record in records {
+        let effects = match record.stream {
+            Stream::Standings => codec::decode_effects(&record.payload).unwrap_or_default(),
+            Stream::Submissions | Stream::Results | Stream::DeadLetters => Vec::new(),
+        };
+        if effects.is_empty() {
+            cut.push(record.clone());
+        }
+        for some in effects.chunks(effects_max) {
+            let payloads = codec::encode_effects(some).expect("they were in one record");
+            cut.extend(payloads.into_iter().map(|payload| Record { payload, ..record.clone() }));
+        }
+    }
+    cut
 }
 
 fn pulse<T>(decoded: Option<Decoded<T>>) -> Option<Pulse> {
@@ -286,8 +306,8 @@ impl SimStore {
 
         let mut effects = Vec::new();
         if !skips {
-            effects
-                .extend(commit.effects.chunks(plan.chunk_records).map(|chunk| Write::Append(chunk.to_vec())));
+            let sent = recut(&commit.effects, plan.effects_max);
+            effects.extend(sent.chunks(plan.chunk_records).map(|chunk| Write::Append(chunk.to_vec())));
         }
         let page =
             |part| PageKey { unit: commit.unit, epoch: commit.from.epoch, position: commit.position, part };

@@ -2,19 +2,20 @@
 //! in a wrapper around an operator, or where the simulated log, store or gateway asks for it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use gateway::Clock;
-use ingest::codec::{self, DecodeError, Decoded};
+use ingest::codec::DecodeError;
 use ingest::log::{Record, Stream};
 use ingest::partition::of_section;
-use operators::effect::{Change, Effect, Standing, Verdict};
+use operators::effect::{Change, Effect, Output, Standing, Verdict};
 use operators::event::{Event, Stamp};
 use operators::id::{QuizId, UnixMillis};
 use operators::quiz::Section;
 use operators::rank::Ranking;
 use pipeline::stage::grade::{Grade, SectionKey};
 use pipeline::stage::rank::Rank;
-use pipeline::stage::{Armed, Operator};
+use pipeline::stage::{Armed, Meaning, Operator};
 use pipeline::store::{Changes, Row, Stage};
 
 use super::world::SkewedClock;
@@ -164,14 +165,14 @@ impl BentGrade {
     }
 
     /// Carries out what the table says and the log has not said yet.
-    fn read_table(&self, state: &mut Bent, effects: &mut Vec<Record>) {
+    fn read_table(&self, state: &mut Bent, outputs: &mut Vec<Output>) {
         let quiz = state.section.quiz().clone();
         let table = self.clock.world.lock().table.clone();
         let fresh =
             table.into_iter().filter(|(of, id, _)| *of == quiz && state.section.desk().find(id).is_none());
         for (_, id, command) in fresh.collect::<Vec<_>>() {
             let stamp = Stamp { position: operators::id::Position::default(), append_at: self.clock.now() };
-            self.inner.apply(&mut state.section, &Event::Command { id, content: 0, command }, stamp, effects);
+            self.inner.apply(&mut state.section, &Event::Command { id, content: 0, command }, stamp, outputs);
         }
     }
 }
@@ -181,12 +182,13 @@ type Participants = operators::id::ParticipantMap<operators::quiz::Participant>;
 impl Operator for BentGrade {
     type Key = SectionKey;
     type Event = Event;
+    type Output = Output;
     type State = Bent;
 
     fn stage(&self) -> Stage {
         self.inner.stage()
     }
-    fn decode(&self, payload: &[u8]) -> Result<Decoded<(SectionKey, Event)>, DecodeError> {
+    fn decode(&self, payload: &[u8]) -> Result<Meaning<SectionKey, Event>, DecodeError> {
         self.inner.decode(payload)
     }
     fn prefix(&self, key: &SectionKey) -> Vec<u8> {
@@ -201,9 +203,9 @@ impl Operator for BentGrade {
         Ok(state)
     }
 
-    fn apply(&self, state: &mut Bent, event: &Event, stamp: Stamp, effects: &mut Vec<Record>) {
+    fn apply(&self, state: &mut Bent, event: &Event, stamp: Stamp, outputs: &mut Vec<Output>) {
         let (mut event, mut stamp) = (event.clone(), stamp);
-        let from = effects.len();
+        let from = outputs.len();
         if self.mutant == Mutant::NoClamp {
             stamp.append_at = self.unclamped(&state.section, stamp);
         }
@@ -221,14 +223,18 @@ impl Operator for BentGrade {
                 });
             }
             if self.mutant == Mutant::ConfigurationFromTable && state.section.section() == 0 {
-                self.read_table(state, effects);
+                self.read_table(state, outputs);
             }
         }
-        self.inner.apply(&mut state.section, &event, stamp, effects);
+        self.inner.apply(&mut state.section, &event, stamp, outputs);
         if self.mutant == Mutant::VersionByTimestamp {
             let now = self.clock.now();
-            effects[from..].iter_mut().for_each(|effect| stamp_with(effect, now));
+            outputs[from..].iter_mut().for_each(|output| stamp_with(output, now));
         }
+    }
+
+    fn records(&self, outputs: Vec<Output>) -> Vec<Record> {
+        self.inner.records(outputs)
     }
 
     fn rows(&self, key: &SectionKey, state: &mut Bent, changes: &mut Changes) {
@@ -257,14 +263,11 @@ impl Operator for BentGrade {
 
 /// Gives an effect the time as its revision; the record's own revision tells effects of one moment apart, which is
 /// kinder than such a system would be.
-fn stamp_with(record: &mut Record, now: UnixMillis) {
-    if record.stream != Stream::Standings {
-        return;
+fn stamp_with(output: &mut Output, now: UnixMillis) {
+    if let Output::Standings(effect) = output {
+        effect.ordinal = effect.revision as u32;
+        effect.revision = now.0;
     }
-    let effect = codec::decode_effect(&record.payload).expect("it was just encoded");
-    let ordinal = effect.revision as u32;
-    let effect = Effect { revision: now.0, ordinal, ..effect };
-    record.payload = codec::encode_effect(&effect).expect("as large as before");
 }
 
 /// The rank operator with a planted bug.
@@ -306,12 +309,13 @@ impl BentRank {
 impl Operator for BentRank {
     type Key = QuizId;
     type Event = Effect;
+    type Output = Infallible;
     type State = Ranking;
 
     fn stage(&self) -> Stage {
         self.inner.stage()
     }
-    fn decode(&self, payload: &[u8]) -> Result<Decoded<(QuizId, Effect)>, DecodeError> {
+    fn decode(&self, payload: &[u8]) -> Result<Meaning<QuizId, Effect>, DecodeError> {
         self.inner.decode(payload)
     }
     fn prefix(&self, quiz: &QuizId) -> Vec<u8> {
@@ -320,9 +324,12 @@ impl Operator for BentRank {
     fn restore(&self, quiz: &QuizId, rows: Vec<Row>) -> Result<Ranking, String> {
         self.inner.restore(quiz, rows)
     }
-    fn apply(&self, state: &mut Ranking, effect: &Effect, stamp: Stamp, effects: &mut Vec<Record>) {
+    fn apply(&self, state: &mut Ranking, effect: &Effect, stamp: Stamp, outputs: &mut Vec<Infallible>) {
         let effect = self.bend(state, effect);
-        self.inner.apply(state, &effect, stamp, effects);
+        self.inner.apply(state, &effect, stamp, outputs);
+    }
+    fn records(&self, outputs: Vec<Infallible>) -> Vec<Record> {
+        self.inner.records(outputs)
     }
     fn rows(&self, quiz: &QuizId, state: &mut Ranking, changes: &mut Changes) {
         self.inner.rows(quiz, state, changes);

@@ -51,8 +51,8 @@ impl Records {
                     decoded => decoded.is_ok(),
                 },
                 Stream::Standings => match codec::decode_standings(&record.payload) {
-                    Ok(Decoded::Event(effect)) => {
-                        records.standings.push((record.clone(), effect));
+                    Ok(Decoded::Event(effects)) => {
+                        records.standings.extend(effects.into_iter().map(|effect| (record.clone(), effect)));
                         true
                     }
                     decoded => decoded.is_ok(),

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     /// States in a worker's cache; few mean many loads.
     pub(super) states_max: usize,
     pub(super) chunk_records: usize,
+    /// Effects of one record at most: whoever takes over may pack them otherwise.
+    pub(super) effects_max: usize,
     /// A header with more pages than this is compacted by the next commit.
     pub(super) pages_max: usize,
     /// The longest that a request is held up: longer than the grace.
@@ -218,12 +220,13 @@ impl Plan {
             records_max: [4, 8, 16, 64][rng.below(4) as usize],
             states_max: [1, 4, 16, 100][rng.below(4) as usize],
             chunk_records: rng.between(1, 6) as usize,
+            effects_max: [1, 2, 5, usize::MAX][(setup.seed % 4) as usize],
             pages_max: [3, 8, 24][rng.below(3) as usize],
             slow_ms_max: if is_cluster { 6_500 } else { 4_500 },
             zombies: if setup.faults { zombies } else { Vec::new() },
             quizzes,
             // Planted bugs are caught by what comes before.
-            keep: (setup.seed % 4 == 1 && setup.mutant.is_none()).then(|| ms(KEEP_MS)),
+            keep: (setup.seed % 4 == 1 && setup.mutant.is_none() && setup.faults).then(|| ms(KEEP_MS)),
         }
     }
 
