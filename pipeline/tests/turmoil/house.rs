@@ -99,7 +99,15 @@ async fn connect(world: &World) -> Engines {
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     let table = Table::new(&aws, TABLE);
-    let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), dynamodb::Options::default());
+    // So that within a seed pages are merged, slots written over and others emptied.
+    let options = dynamodb::Options {
+        page_bytes_max: 2_000,
+        fan_in: 4,
+        retired_for: Duration::from_secs(2),
+        free_slots_min: 2,
+        ..dynamodb::Options::default()
+    };
+    let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), options);
     Engines { log, table, store }
 }
 
