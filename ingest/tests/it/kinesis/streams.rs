@@ -85,6 +85,7 @@ async fn wrong_credentials_and_a_silent_endpoint_say_what_to_check() {
     double.faults.next("DescribeStreamSummary", [Fault::Refuse(400, "UnrecognizedClientException"); 3]);
     let said = refused(&double, options(double.prefix())).await.to_string();
     assert!(said.contains("credentials") && said.contains("region") && !said.contains('\n'), "{said}");
+    assert!(said.ends_with("(a fault of the test)"), "the first line of what Kinesis says: {said}");
     double.faults.stop();
     double.faults.chances("*", Chances { lose_request: 1_000, ..Chances::default() });
     let said = refused(&double, options(double.prefix())).await.to_string();
