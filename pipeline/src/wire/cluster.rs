@@ -28,7 +28,7 @@ use crate::cluster::herald::Herald;
 use crate::cluster::shards::{Shard, Shards};
 use crate::cluster::shift::Tools;
 use crate::cluster::worker::{self, Worker};
-use crate::config::cluster::Cluster;
+use crate::config::cluster::{Cluster, GRADE_CHECKPOINT, RANK_CHECKPOINT, VIEW_TICK};
 use crate::runner::Settings;
 use crate::runner::cache::Bounds;
 use crate::runner::progress::pulses::Pulses;
@@ -41,8 +41,6 @@ use crate::views::boards::Boards;
 use crate::views::notices::Notices;
 use crate::views::replicas::{self, Replicas};
 
-/// Time between two looks of a gateway at how far the stages are.
-const VIEW_TICK: Duration = Duration::from_millis(200);
 /// Time between two looks of a worker at the leases.
 const LEASE_TICK: Duration = Duration::from_secs(1);
 /// Time between two looks of a worker at the shards.
@@ -63,8 +61,13 @@ async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engine
         (Some(name), Some(stage)) => Consumer::FanOut { name: format!("{name}-{stage}") },
         (Some(_) | None, _) => Consumer::Polling,
     };
-    let options =
-        Options { prefix: config.prefix.clone(), poll: config.poll, consumer, ..Options::default() };
+    let options = Options {
+        prefix: config.prefix.clone(),
+        partitions: config.partitions,
+        poll: config.poll,
+        consumer,
+        ..Options::default()
+    };
     let log = Kinesis::open(&aws, options).await?;
     let table = Table::open(&aws, config.table.clone()).await?;
     let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), dynamodb::Options::default());
@@ -141,7 +144,7 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
 pub async fn grade(config: Cluster) -> anyhow::Result<()> {
     let engines = connect(&config, Some("grade")).await?;
     let grade = Grade::new(engines.log.partitions(), config.base.timing.grace().as_millis() as u64);
-    work(config, engines, grade, Duration::from_secs(1)).await
+    work(config, engines, grade, GRADE_CHECKPOINT).await
 }
 
 /// Runs the rank stage on whatever shards this process gets, until SIGTERM or Ctrl-C.
@@ -150,8 +153,7 @@ pub async fn grade(config: Cluster) -> anyhow::Result<()> {
 /// The streams or the table cannot be used, or a stage stopped.
 pub async fn rank(config: Cluster) -> anyhow::Result<()> {
     let engines = connect(&config, Some("rank")).await?;
-    // What readers see is stored, so it is stored as often as they are told.
-    work(config, engines, Rank::new(Arc::new(Silence)), Duration::from_millis(500)).await
+    work(config, engines, Rank::new(Arc::new(Silence)), RANK_CHECKPOINT).await
 }
 
 async fn work<O: Operator>(
