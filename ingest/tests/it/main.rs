@@ -15,4 +15,6 @@ mod lease;
 mod proto_text;
 mod samples;
 mod support;
+#[cfg(feature = "cluster")]
+mod table;
 mod wire;
