@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use gateway::app::Render;
 use gateway::auth::Issuer;
 use gateway::{App, SystemClock};
 use ingest::aws::Aws;
@@ -108,10 +109,12 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     let ready = Arc::new(AtomicBool::new(false));
     let mut settings = gateway::Settings { timing: base.timing, ..gateway::Settings::default() };
     settings.live.interval = base.live_interval;
+    settings.serves_metrics = config.admin_listen.is_none();
+    let (close, closed) = watch::channel(false);
+    let metrics_at = serve_metrics(&config, &metrics, &ready, &closed).await?;
     let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
     let parts = gateway::Parts { log, views, clock, issuer, ready: ready.clone(), metrics, settings };
     let app = App::new(parts);
-    let (close, closed) = watch::channel(false);
     let server = tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
     tokio::spawn({
         let ready = ready.clone();
@@ -122,7 +125,7 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
             }
             ready.store(true, Ordering::Release);
             tracing::info!("ready: the views are fresh");
-            telemetry::say(&format!("Podium's gateway is up at http://{address}/"));
+            telemetry::say(&format!("Podium's gateway is up at http://{address}/{metrics_at}"));
         }
     });
     tracing::info!(%address, "listening; ready once graders and rankers have taken every partition");
@@ -195,14 +198,10 @@ async fn work<O: Operator>(
     };
 
     let (stop, stopped) = watch::channel(false);
-    let admin = match config.admin_listen {
-        Some(address) => Some(admin::serve(address, metrics, stopped.clone()).await?),
-        None => None,
-    };
+    let metrics_at = serve_metrics(&config, &metrics, &Arc::new(true.into()), &stopped).await?;
     let telling = tokio::spawn(async move { herald.run(stage).await });
     let mut working = tokio::spawn(Worker::new(tools, leases, planner, looks).run(stopped));
-    let at = admin.map(|address| format!(", metrics at http://{address}/metrics")).unwrap_or_default();
-    telemetry::say(&format!("Podium's {} stage is up as {worker}{at}", stage.name()));
+    telemetry::say(&format!("Podium's {} stage is up as {worker}{metrics_at}", stage.name()));
     let ended = tokio::select! {
         () = terminated() => None,
         ended = &mut working => Some(ended),
@@ -217,6 +216,18 @@ async fn work<O: Operator>(
     };
     telling.abort();
     Ok(ended.context("the worker panicked")??)
+}
+
+/// Serves metrics on an address of their own, if one is set; returns the words that say where.
+async fn serve_metrics(
+    config: &Cluster,
+    metrics: &Render,
+    ready: &Arc<AtomicBool>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<String> {
+    let Some(address) = config.admin_listen else { return Ok(String::new()) };
+    let address = admin::serve(address, metrics.clone(), ready.clone(), stop.clone()).await?;
+    Ok(format!(", metrics at http://{address}/metrics"))
 }
 
 /// Returns a name that no other run of any process has.
