@@ -9,7 +9,7 @@ use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use gateway::app::Render;
-use gateway::auth::Issuer;
+use gateway::auth::{Issuer, KEY_FILE};
 use gateway::{App, SystemClock};
 use ingest::aws::Aws;
 use ingest::error::ReadError;
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use super::{terminated, wait_for};
 use crate::cluster::admin;
 use crate::cluster::herald::Herald;
+use crate::cluster::identity::{self, Identity};
 use crate::cluster::shards::{Shard, Shards};
 use crate::cluster::shift::Tools;
 use crate::cluster::worker::{self, Worker};
@@ -71,6 +72,7 @@ async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engine
     };
     let log = Kinesis::open(&aws, options).await?;
     let table = Table::open(&aws, config.table.clone()).await?;
+    Identity::of(&log).bind(&table).await?;
     let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), dynamodb::Options::default());
     Ok(Engines { log, table, store })
 }
@@ -90,6 +92,7 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     let Engines { log, table, store } = connect(&config, None).await?;
     let issuer =
         Issuer::open(&base.data).with_context(|| format!("issuer key in {}", base.data.display()))?;
+    identity::claim(&table, &issuer.fingerprint(), &base.data.join(KEY_FILE)).await?;
     let notices = Arc::new(Notices::default());
     let log: Arc<dyn Log> = Arc::new(log);
     let settings = replicas::Settings {
