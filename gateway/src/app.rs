@@ -42,6 +42,8 @@ pub struct Settings {
     pub live: live::Settings,
     /// Connections.
     pub server: server::Settings,
+    /// Whether `/metrics` is served here, and not on an address of its own.
+    pub serves_metrics: bool,
     /// How long a token from joining is valid.
     pub join_token_ttl: Duration,
     /// How long publishing, joining and commands wait to become visible.
@@ -59,6 +61,7 @@ impl Default for Settings {
             limits: limit::Settings::default(),
             live: live::Settings::default(),
             server: server::Settings::default(),
+            serves_metrics: true,
             // A day outlasts any quiz evening, and a lost token is worthless the day after.
             join_token_ttl: Duration::from_hours(24),
             visible_within: Duration::from_secs(5),

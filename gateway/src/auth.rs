@@ -188,6 +188,13 @@ impl Issuer {
         token
     }
 
+    /// Returns what tells this key from others without telling anything else of it: 32 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let digest: [u8; 32] = self.mac.clone().chain_update(b"fingerprint").finalize().into_bytes().into();
+        let half = u128::from_be_bytes(digest[..16].try_into().expect("32 bytes hold 16"));
+        format!("{half:032x}")
+    }
+
     /// Returns a subject that only this issuer can derive from `parts`: nobody can guess who used which key.
     pub fn derive(&self, parts: &[&str]) -> String {
         let mut mac = self.mac.clone().chain_update(b"derive");

@@ -71,6 +71,15 @@ impl Aws {
         Self::at(endpoint, Builder::new().build_http()).await
     }
 
+    /// Returns where calls go, in words: the region, and the address if one is set.
+    pub fn place(&self) -> String {
+        let region = self.sdk.region().map_or("none", Region::as_ref);
+        match self.sdk.endpoint_url() {
+            Some(url) => format!("region {region} at {url}"),
+            None => format!("region {region}"),
+        }
+    }
+
     /// Returns what clients are made from.
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
@@ -107,7 +116,7 @@ where
                 "AccessDeniedException" => ": the role lacks this permission",
                 _ => "",
             };
-            return match service.message() {
+            return match service.message().and_then(first_line) {
                 Some(message) => format!("{code}{hint} ({message})"),
                 None => format!("{code}{hint}"),
             };
@@ -129,6 +138,23 @@ where
     }
     let Some(cause) = cause.map(ToString::to_string) else { return said.to_owned() };
     // A chain of credential providers says what it tried, a line each; the first line is what came of it.
-    let cause = cause.lines().next().unwrap_or_default().trim_end_matches(". Attempted:");
-    format!("{said} ({cause})")
+    let cause = first_line(&cause).unwrap_or_default().trim_end_matches(". Attempted:");
+    match advice(cause) {
+        Some(advice) => format!("no credentials: {advice} ({cause})"),
+        None => format!("{said} ({cause})"),
+    }
+}
+
+/// Returns what to do about credentials that could not be had, where the SDK's own words do not say it.
+fn advice(cause: &str) -> Option<&'static str> {
+    // A library of cryptography for a second way to sign in is not worth its weight.
+    let login = "sessions of `aws login` are not read; name a profile that says \
+        `credential_process = aws configure export-credentials --profile` and the one that is signed in";
+    let known = [("credentials-login", login), ("SSO token", "sign in with `aws sso login`")];
+    known.into_iter().find(|(words, _)| cause.contains(words)).map(|(_, advice)| advice)
+}
+
+/// Returns the line that says it: a wrong signature is told with the whole request as it should have been signed.
+fn first_line(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).find(|line| !line.is_empty())
 }

@@ -6,6 +6,8 @@
 pub mod admin;
 pub mod beats;
 pub mod herald;
+#[cfg(feature = "cluster")]
+pub mod identity;
 pub mod shards;
 pub mod shift;
 pub mod worker;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tracing_subscriber::filter::Targets;
 
-use crate::config::Sources;
+use crate::config::{ConfigError, Sources, cluster};
 use crate::{telemetry, wire};
 
 pub mod client;
@@ -25,13 +25,20 @@ pub fn up(sources: Sources) -> anyhow::Result<()> {
     runtime()?.block_on(wire::up(config))
 }
 
-/// Prints the resolved settings.
+/// Prints the resolved settings, those of a cluster behind those of one machine, as a file that gives them again.
 ///
 /// # Errors
 /// Everything that is wrong with them.
-pub fn check(sources: Sources) -> anyhow::Result<()> {
-    let config = sources.resolve()?;
+pub fn check(sources: cluster::Sources) -> anyhow::Result<()> {
+    let (config, cluster) = sources.both()?;
     telemetry::say(config.to_toml().trim_end());
+    match cluster {
+        Ok(cluster) => telemetry::say(&format!("\n{}", cluster.to_toml().trim_end())),
+        // Nobody who runs one machine need care.
+        Err(ConfigError(_)) => telemetry::say(
+            "# a cluster needs times of its own with these: grace, margin and view_age_max in a [cluster] table",
+        ),
+    }
     let key = config.data.join("issuer.key");
     let state = if key.exists() { "*** (kept in the data directory)" } else { "made on first use" };
     telemetry::say(&format!("# issuer key: {state}"));

@@ -50,19 +50,19 @@ pub struct Raw {
     /// Address to serve on; only a loopback address, as long as Podium is its own issuer [default: 127.0.0.1:8080]
     #[arg(long, env = "PODIUM_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
-    /// Directory that holds everything [default: podium-data]
+    /// Directory that holds everything; of a cluster the issuer's key alone [default: podium-data]
     #[arg(long, env = "PODIUM_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Partitions of every stream, fixed when the directory is made [default: 4]
+    /// Partitions of every stream, fixed when they are made [default: 4; in a cluster as the streams say]
     #[arg(long, env = "PODIUM_PARTITIONS", value_name = "N")]
     pub partitions: Option<u16>,
-    /// Time from a close to its Seal [default: 2s]
+    /// Time from a close to its Seal [default: 2s; in a cluster 5s]
     #[arg(long, env = "PODIUM_GRACE", value_name = "DURATION")]
     pub grace: Option<Span>,
-    /// Time before the Seal from which nothing is acknowledged [default: 500ms]
+    /// Time before the Seal from which nothing is acknowledged [default: 500ms; in a cluster 1s]
     #[arg(long, env = "PODIUM_MARGIN", value_name = "DURATION")]
     pub margin: Option<Span>,
-    /// Greatest age of a view that still acknowledges answers [default: 1s]
+    /// Greatest age of a view that still acknowledges answers [default: 1s; in a cluster 3500ms]
     #[arg(long, env = "PODIUM_VIEW_AGE_MAX", value_name = "DURATION")]
     pub view_age_max: Option<Span>,
     /// Least time between two frames of a quiz's live feed [default: 500ms]

@@ -26,8 +26,8 @@ struct Cli {
 enum Command {
     /// Run every stage in one process, with the live page at / (the default)
     Up(Sources),
-    /// Print the resolved settings, or everything that is wrong with them
-    Check(Sources),
+    /// Print the resolved settings of one machine and of a cluster, or everything that is wrong with them
+    Check(cluster::Sources),
     /// Print one token, nothing else
     Token(token::Args),
     /// Serve clients of a cluster

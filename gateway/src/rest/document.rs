@@ -204,7 +204,7 @@ const RULES: &[Rule] = {
             &[OriginRefused, UnknownQuiz, InvalidQuery, NotReady],
         ),
         Rule::new(Method::GET, "/healthz", Access::Open, &[], &[MissingHost, Internal]),
-        Rule::new(Method::GET, "/metrics", Access::Open, &[], &[MissingHost, Internal]),
+        Rule::new(Method::GET, "/metrics", Access::Open, &[], &[MissingHost, NotFound, Internal]),
         Rule::new(Method::GET, "/readyz", Access::Open, &[], &[MissingHost, NotReady]),
     ]
 };

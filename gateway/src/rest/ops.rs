@@ -25,10 +25,13 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str> 
     if app.ready.load(Ordering::Acquire) { Ok("ready\n") } else { Err(Code::NotReady.into()) }
 }
 
-/// Metrics in the Prometheus text format.
+/// Metrics in the Prometheus text format, unless they have an address of their own.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, body = String)))]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    typed((app.metrics)(), "text/plain; version=0.0.4; charset=utf-8")
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
+    if !app.settings.serves_metrics {
+        return Err(Code::NotFound.into());
+    }
+    Ok(typed((app.metrics)(), "text/plain; version=0.0.4; charset=utf-8"))
 }
 
 /// Returns the route of the OpenAPI document, which cannot describe itself.

@@ -32,7 +32,7 @@ mod reader;
 mod records;
 mod shards;
 
-pub use admin::OpenError;
+pub use admin::{OpenError, Origin};
 use producer::Producer;
 pub use reader::ShardLog;
 pub use records::MISPLACED;
@@ -102,7 +102,7 @@ struct Inner {
     single: Client,
     partitions: u16,
     options: Options,
-    arns: BTreeMap<Stream, String>,
+    origins: BTreeMap<Stream, Origin>,
     producers: BTreeMap<Stream, Producer>,
     /// The shards of streams as last seen, for walks.
     seen: Mutex<HashMap<Stream, Arc<Vec<Shard>>>>,
@@ -126,7 +126,7 @@ impl Kinesis {
         let client = Client::new(aws.sdk());
         let single = Builder::from(aws.sdk()).retry_config(RetryConfig::disabled()).build();
         let single = Client::from_conf(single);
-        let found = admin::check(&client, &options.prefix, options.partitions).await?;
+        let found = admin::check(aws, &options.prefix, options.partitions).await?;
         let bounds = producer::queue::Bounds {
             partitions: found.partitions,
             linger: options.linger,
@@ -143,7 +143,7 @@ impl Kinesis {
             client,
             single,
             partitions: found.partitions,
-            arns: found.arns,
+            origins: found.origins,
             producers,
             options,
             seen: Mutex::default(),
@@ -174,12 +174,17 @@ impl Kinesis {
         ShardLog::start(self.clone(), stream, shard, &from)
     }
 
+    /// Returns which streams these are.
+    pub fn origins(&self) -> &BTreeMap<Stream, Origin> {
+        &self.inner.origins
+    }
+
     fn name(&self, stream: Stream) -> String {
         admin::stream_name(&self.inner.options.prefix, stream)
     }
 
     fn arn(&self, stream: Stream) -> &str {
-        self.inner.arns.get(&stream).map_or("", String::as_str)
+        self.inner.origins.get(&stream).map_or("", |origin| &origin.arn)
     }
 
     fn options(&self) -> &Options {

@@ -21,6 +21,9 @@ pub(crate) enum Fault {
     None,
     /// The service refuses it with this code; nothing is done.
     Refuse(u16, &'static str),
+    /// The service carries it out and refuses it with this code, as if somebody had done it a moment before.
+    #[allow(dead_code, reason = "not every crate that includes this file uses all of it")]
+    RefuseDone(u16, &'static str),
     /// The connection breaks before the service hears of it.
     LoseRequest,
     /// The service carries it out, and the connection breaks before the answer.
@@ -133,7 +136,7 @@ impl Faults {
         };
         let kind = match fault {
             Fault::None => return fault,
-            Fault::Refuse(..) => "refuse",
+            Fault::Refuse(..) | Fault::RefuseDone(..) => "refuse",
             Fault::LoseRequest => "lose request",
             Fault::LoseAnswer => "lose answer",
             Fault::Delay(_) => "delay",
@@ -180,6 +183,10 @@ impl State {
     }
 }
 
+/// What a refusal says: as of a wrong signature, on several lines.
+const MESSAGE: &str =
+    "a fault of the test\n\nThe Canonical String for this request should have been\n'POST\n/\n'";
+
 #[derive(Debug)]
 struct Layer {
     inner: SharedHttpConnector,
@@ -195,7 +202,12 @@ impl HttpConnector for Layer {
             match fault {
                 Fault::None => inner.call(request).await,
                 Fault::Refuse(status, code) => {
-                    Ok(answer(status, &json!({"__type": code, "message": "a fault of the test"})))
+                    Ok(answer(status, &json!({"__type": code, "message": MESSAGE})))
+                }
+                Fault::RefuseDone(status, code) => {
+                    let done = inner.call(request).await?;
+                    drop(done);
+                    Ok(answer(status, &json!({"__type": code, "message": MESSAGE})))
                 }
                 Fault::LoseRequest => Err(broken()),
                 Fault::LoseAnswer => {

@@ -16,4 +16,6 @@ mod packed;
 mod proto_text;
 mod samples;
 mod support;
+#[cfg(feature = "cluster")]
+mod table;
 mod wire;

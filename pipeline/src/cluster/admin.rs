@@ -1,7 +1,9 @@
-//! What a worker says of itself over HTTP: alive, ready, and its metrics.
+//! What a process of a cluster says of itself over HTTP: alive, ready, and its metrics.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,6 +30,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 pub async fn serve(
     address: SocketAddr,
     metrics: Render,
+    ready: Arc<AtomicBool>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -35,7 +38,7 @@ pub async fn serve(
     })?;
     let address = listener.local_addr().context("the listener has no address")?;
     tokio::spawn(async move {
-        let seats = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -47,9 +50,9 @@ pub async fn serve(
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let metrics = metrics.clone();
+            let (metrics, ready) = (metrics.clone(), ready.clone());
             let answer = service_fn(move |request| {
-                let answer = answer(&request, &metrics);
+                let answer = answer(&request, &metrics, ready.load(Ordering::Acquire));
                 std::future::ready(Ok::<_, Infallible>(answer))
             });
             tokio::spawn(async move {
@@ -64,9 +67,11 @@ pub async fn serve(
     Ok(address)
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Render) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: &Render, is_ready: bool) -> Response<Full<Bytes>> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz" | "/readyz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/readyz") if is_ready => (StatusCode::OK, "ready\n".to_owned()),
+        (&Method::GET, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
         (&Method::GET, "/metrics") => (StatusCode::OK, metrics()),
         _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
     };

@@ -1,17 +1,7 @@
 //! `podium gateway`, `podium grade` and `podium rank`: one stage, for a cluster.
 
+pub use crate::config::cluster::One;
 use crate::config::cluster::Sources;
-
-/// A stage that runs in a process of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum One {
-    /// Serves clients.
-    Gateway,
-    /// Grades answers.
-    Grade,
-    /// Ranks what was graded.
-    Rank,
-}
 
 /// Runs one stage until told to stop.
 ///
@@ -21,7 +11,7 @@ pub enum One {
 pub fn run(one: One, sources: Sources) -> anyhow::Result<()> {
     use anyhow::Context;
 
-    let config = sources.resolve()?;
+    let config = sources.resolve(one)?;
     let filter = config.base.log.parse().context("log")?;
     crate::telemetry::logs(config.base.log_format, filter);
     let runtime = super::runtime()?;

@@ -1,5 +1,7 @@
 //! `podium streams`: makes, shows and scales the streams of a cluster.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use ingest::log::Stream;
 
@@ -32,19 +34,30 @@ pub enum Mode {
     Provisioned,
 }
 
+/// Which streams.
+#[derive(Debug, clap::Args)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "read by the cluster alone"))]
+struct Names {
+    /// Settings file; its [cluster] table says what the flags do not
+    #[arg(long, env = "PODIUM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What the names of the streams begin with [default: podium-]
+    #[arg(long, env = "PODIUM_STREAM_PREFIX", value_name = "TEXT")]
+    prefix: Option<String>,
+}
+
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "read by the cluster alone"))]
 struct Create {
-    /// What the names of the streams begin with
-    #[arg(long, env = "PODIUM_STREAM_PREFIX", default_value = "podium-", value_name = "TEXT")]
-    prefix: String,
-    /// Partitions of every stream, fixed when it is made: as many shards as it can ever have
-    #[arg(long, env = "PODIUM_PARTITIONS", default_value_t = 32, value_name = "N")]
-    partitions: u16,
-    /// on-demand: Kinesis sees to the shards; provisioned: --shards does
-    #[arg(long, value_enum, default_value = "on-demand", value_name = "MODE")]
-    mode: Mode,
-    /// Shards of each provisioned stream [default: 1]
+    #[command(flatten)]
+    names: Names,
+    /// Partitions of every stream, fixed when it is made: as many shards as it can ever have [default: 32]
+    #[arg(long, env = "PODIUM_PARTITIONS", value_name = "N")]
+    partitions: Option<u16>,
+    /// on-demand: Kinesis sees to the shards; provisioned: --shards does [default: as it is, on-demand when new]
+    #[arg(long, value_enum, value_name = "MODE")]
+    mode: Option<Mode>,
+    /// Shards of each provisioned stream that is new [default: 1]
     #[arg(long, value_name = "N")]
     shards: Option<u32>,
     /// How long records are kept, 24h to 8760h [default: as it is, 24h when new]
@@ -58,17 +71,15 @@ struct Create {
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "read by the cluster alone"))]
 struct Describe {
-    /// What the names of the streams begin with
-    #[arg(long, env = "PODIUM_STREAM_PREFIX", default_value = "podium-", value_name = "TEXT")]
-    prefix: String,
+    #[command(flatten)]
+    names: Names,
 }
 
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "read by the cluster alone"))]
 struct Scale {
-    /// What the names of the streams begin with
-    #[arg(long, env = "PODIUM_STREAM_PREFIX", default_value = "podium-", value_name = "TEXT")]
-    prefix: String,
+    #[command(flatten)]
+    names: Names,
     /// Shards that each is to have, at most one per partition
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     shards: u32,
@@ -127,28 +138,49 @@ mod real {
     use ingest::log::kinesis::Shard;
     use ingest::log::kinesis::admin::{self, Description};
 
-    use super::{Create, Describe, Mode, Scale};
+    use super::{Create, Describe, Mode, Names, Scale};
+    use crate::config::ConfigError;
+    use crate::config::cluster::{PARTITIONS_DEFAULT, PREFIX_DEFAULT, Raw, in_file};
     use crate::telemetry::say;
 
+    impl Names {
+        /// Returns what the streams' names begin with, and what else the file says.
+        fn resolve(self) -> Result<(String, Raw), ConfigError> {
+            let file = in_file(self.config.as_deref())?;
+            let prefix = self.prefix.or_else(|| file.prefix.clone());
+            Ok((prefix.unwrap_or_else(|| PREFIX_DEFAULT.into()), file))
+        }
+    }
+
     pub(super) async fn create(args: Create) -> anyhow::Result<()> {
+        let (prefix, file) = args.names.resolve()?;
         let mode = match (args.mode, args.shards) {
-            (Mode::OnDemand, None) => admin::Mode::OnDemand,
-            (Mode::OnDemand, Some(_)) => bail!("--shards is for --mode provisioned"),
-            (Mode::Provisioned, shards) => admin::Mode::Provisioned { shards: shards.unwrap_or(1) },
+            (None, None) => None,
+            (Some(Mode::OnDemand), None) => Some(admin::Mode::OnDemand),
+            (None | Some(Mode::OnDemand), Some(_)) => bail!("--shards is for --mode provisioned"),
+            (Some(Mode::Provisioned), shards) => {
+                Some(admin::Mode::Provisioned { shards: shards.unwrap_or(1) })
+            }
         };
+        let partitions = args.partitions.or(file.partitions).unwrap_or(PARTITIONS_DEFAULT);
         let retention = args.retention.map(|span| span.0);
         let tags: Vec<_> = args.tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
         let aws = Aws::from_env().await?;
-        admin::create(&aws, &args.prefix, args.partitions, mode, retention, &tags).await?;
-        for stream in Stream::ALL {
-            say(&format!("stream {} is ready", admin::stream_name(&args.prefix, stream)));
+        for ready in admin::create(&aws, &prefix, partitions, mode, retention, &tags).await? {
+            let other = ready.shards.zip(args.shards).filter(|(has, wanted)| has != wanted);
+            let note = other.map(|(has, wanted)| {
+                let has = count(has as usize, "shard");
+                format!("; it keeps its {has}: `podium streams scale --shards {wanted}` changes that")
+            });
+            say(&format!("stream {} is ready{}", ready.name, note.unwrap_or_default()));
         }
         Ok(())
     }
 
     pub(super) async fn describe(args: Describe) -> anyhow::Result<()> {
         let aws = Aws::from_env().await?;
-        for description in admin::describe(&aws, &args.prefix).await? {
+        let (prefix, _) = args.names.resolve()?;
+        for description in admin::describe(&aws, &prefix).await? {
             print(&description);
         }
         Ok(())
@@ -156,15 +188,12 @@ mod real {
 
     pub(super) async fn scale(args: Scale) -> anyhow::Result<()> {
         let aws = Aws::from_env().await?;
+        let (prefix, _) = args.names.resolve()?;
         let streams = args.stream.map_or(Stream::ALL.to_vec(), |stream| vec![stream]);
         for stream in streams {
-            let shards = admin::scale(&aws, &args.prefix, stream, args.shards).await?;
+            let shards = admin::scale(&aws, &prefix, stream, args.shards).await?;
             let open = shards.iter().filter(|shard| !shard.is_closed).count();
-            say(&format!(
-                "stream {} has {}",
-                admin::stream_name(&args.prefix, stream),
-                count(open, "open shard")
-            ));
+            say(&format!("stream {} has {}", admin::stream_name(&prefix, stream), count(open, "open shard")));
         }
         Ok(())
     }

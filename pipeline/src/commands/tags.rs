@@ -21,8 +21,10 @@ impl FromStr for Tag {
         if key.is_empty() || key.chars().count() > CHARS_MAX.0 || value.chars().count() > CHARS_MAX.1 {
             return Err(format!("a key has 1 to {} characters, a value up to {}", CHARS_MAX.0, CHARS_MAX.1));
         }
-        if key.starts_with("aws:") || key.starts_with("podium:") {
-            return Err("keys that begin with aws: or podium: are taken".to_owned());
+        let taken = ["aws:", "podium.", "podium:"];
+        let lower = key.to_lowercase();
+        if taken.iter().any(|taken| lower.starts_with(taken)) {
+            return Err(format!("keys that begin with {} are taken", taken.join(" or ")));
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
@@ -37,7 +39,16 @@ mod tests {
         let tag: Tag = "a=b=c".parse().unwrap();
         assert_eq!((tag.key.as_str(), tag.value.as_str()), ("a", "b=c"));
         assert_eq!("a=".parse::<Tag>().unwrap().value, "");
-        for bad in ["", "a", "=b", "podium:partitions=4", "aws:x=1", &format!("{}=x", "k".repeat(129))] {
+        for bad in [
+            "",
+            "a",
+            "=b",
+            "podium.partitions=4",
+            "Podium.x=1",
+            "podium:x=1",
+            "aws:x=1",
+            &format!("{}=x", "k".repeat(129)),
+        ] {
             assert!(bad.parse::<Tag>().is_err(), "{bad:?}");
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::auth::Issuer;
+use gateway::app::Render;
+use gateway::auth::{Issuer, KEY_FILE};
 use gateway::{App, SystemClock};
 use ingest::aws::Aws;
 use ingest::error::ReadError;
@@ -25,10 +26,11 @@ use tokio::sync::watch;
 use super::{terminated, wait_for};
 use crate::cluster::admin;
 use crate::cluster::herald::Herald;
+use crate::cluster::identity::{self, Identity};
 use crate::cluster::shards::{Shard, Shards};
 use crate::cluster::shift::Tools;
 use crate::cluster::worker::{self, Worker};
-use crate::config::cluster::Cluster;
+use crate::config::cluster::{Cluster, GRADE_CHECKPOINT, RANK_CHECKPOINT, VIEW_TICK};
 use crate::runner::Settings;
 use crate::runner::cache::Bounds;
 use crate::runner::progress::pulses::Pulses;
@@ -41,8 +43,6 @@ use crate::views::boards::Boards;
 use crate::views::notices::Notices;
 use crate::views::replicas::{self, Replicas};
 
-/// Time between two looks of a gateway at how far the stages are.
-const VIEW_TICK: Duration = Duration::from_millis(200);
 /// Time between two looks of a worker at the leases.
 const LEASE_TICK: Duration = Duration::from_secs(1);
 /// Time between two looks of a worker at the shards.
@@ -63,10 +63,16 @@ async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engine
         (Some(name), Some(stage)) => Consumer::FanOut { name: format!("{name}-{stage}") },
         (Some(_) | None, _) => Consumer::Polling,
     };
-    let options =
-        Options { prefix: config.prefix.clone(), poll: config.poll, consumer, ..Options::default() };
+    let options = Options {
+        prefix: config.prefix.clone(),
+        partitions: config.partitions,
+        poll: config.poll,
+        consumer,
+        ..Options::default()
+    };
     let log = Kinesis::open(&aws, options).await?;
     let table = Table::open(&aws, config.table.clone()).await?;
+    Identity::of(&log).bind(&table).await?;
     let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), dynamodb::Options::default());
     Ok(Engines { log, table, store })
 }
@@ -86,6 +92,7 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     let Engines { log, table, store } = connect(&config, None).await?;
     let issuer =
         Issuer::open(&base.data).with_context(|| format!("issuer key in {}", base.data.display()))?;
+    identity::claim(&table, &issuer.fingerprint(), &base.data.join(KEY_FILE)).await?;
     let notices = Arc::new(Notices::default());
     let log: Arc<dyn Log> = Arc::new(log);
     let settings = replicas::Settings {
@@ -105,10 +112,12 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     let ready = Arc::new(AtomicBool::new(false));
     let mut settings = gateway::Settings { timing: base.timing, ..gateway::Settings::default() };
     settings.live.interval = base.live_interval;
+    settings.serves_metrics = config.admin_listen.is_none();
+    let (close, closed) = watch::channel(false);
+    let metrics_at = serve_metrics(&config, &metrics, &ready, &closed).await?;
     let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
     let parts = gateway::Parts { log, views, clock, issuer, ready: ready.clone(), metrics, settings };
     let app = App::new(parts);
-    let (close, closed) = watch::channel(false);
     let server = tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
     tokio::spawn({
         let ready = ready.clone();
@@ -119,7 +128,7 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
             }
             ready.store(true, Ordering::Release);
             tracing::info!("ready: the views are fresh");
-            telemetry::say(&format!("Podium's gateway is up at http://{address}/"));
+            telemetry::say(&format!("Podium's gateway is up at http://{address}/{metrics_at}"));
         }
     });
     tracing::info!(%address, "listening; ready once graders and rankers have taken every partition");
@@ -142,7 +151,7 @@ pub async fn grade(config: Cluster) -> anyhow::Result<()> {
     let engines = connect(&config, Some("grade")).await?;
     let grade = Grade::new(engines.log.partitions(), config.base.timing.grace().as_millis() as u64)
         .keeping(config.base.keep_finished);
-    work(config, engines, grade, Duration::from_secs(1)).await
+    work(config, engines, grade, GRADE_CHECKPOINT).await
 }
 
 /// Runs the rank stage on whatever shards this process gets, until SIGTERM or Ctrl-C.
@@ -151,8 +160,7 @@ pub async fn grade(config: Cluster) -> anyhow::Result<()> {
 /// The streams or the table cannot be used, or a stage stopped.
 pub async fn rank(config: Cluster) -> anyhow::Result<()> {
     let engines = connect(&config, Some("rank")).await?;
-    // What readers see is stored, so it is stored as often as they are told.
-    work(config, engines, Rank::new(Arc::new(Silence)), Duration::from_millis(500)).await
+    work(config, engines, Rank::new(Arc::new(Silence)), RANK_CHECKPOINT).await
 }
 
 async fn work<O: Operator>(
@@ -194,14 +202,10 @@ async fn work<O: Operator>(
     };
 
     let (stop, stopped) = watch::channel(false);
-    let admin = match config.admin_listen {
-        Some(address) => Some(admin::serve(address, metrics, stopped.clone()).await?),
-        None => None,
-    };
+    let metrics_at = serve_metrics(&config, &metrics, &Arc::new(true.into()), &stopped).await?;
     let telling = tokio::spawn(async move { herald.run(stage).await });
     let mut working = tokio::spawn(Worker::new(tools, leases, planner, looks).run(stopped));
-    let at = admin.map(|address| format!(", metrics at http://{address}/metrics")).unwrap_or_default();
-    telemetry::say(&format!("Podium's {} stage is up as {worker}{at}", stage.name()));
+    telemetry::say(&format!("Podium's {} stage is up as {worker}{metrics_at}", stage.name()));
     let ended = tokio::select! {
         () = terminated() => None,
         ended = &mut working => Some(ended),
@@ -216,6 +220,18 @@ async fn work<O: Operator>(
     };
     telling.abort();
     Ok(ended.context("the worker panicked")??)
+}
+
+/// Serves metrics on an address of their own, if one is set; returns the words that say where.
+async fn serve_metrics(
+    config: &Cluster,
+    metrics: &Render,
+    ready: &Arc<AtomicBool>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<String> {
+    let Some(address) = config.admin_listen else { return Ok(String::new()) };
+    let address = admin::serve(address, metrics.clone(), ready.clone(), stop.clone()).await?;
+    Ok(format!(", metrics at http://{address}/metrics"))
 }
 
 /// Returns a name that no other run of any process has.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::describe_stream_summary::DescribeStreamSummaryError;
-use aws_sdk_kinesis::types::{StreamDescriptionSummary, StreamMode, StreamModeDetails, StreamStatus};
+use aws_sdk_kinesis::types::{StreamDescriptionSummary, StreamMode, StreamStatus};
+use operators::id::UnixMillis;
 use tokio::time::Instant;
 
 use super::shards::{self, Shard};
@@ -14,6 +15,10 @@ use crate::error::ReadError;
 use crate::limits::PARTITIONS_MAX;
 use crate::log::Stream;
 use crate::partition::PartitionId;
+
+mod create;
+
+pub use create::{Ready, create};
 
 /// The tag that says how many partitions a stream has. It never changes. Kinesis allows no colon in a key.
 pub const PARTITIONS_TAG: &str = "podium.partitions";
@@ -27,9 +32,15 @@ const ACTIVE_PAUSE: Duration = Duration::from_millis(250);
 pub enum OpenError {
     /// One is not there.
     #[error(
-        "there is no stream {0} in this region: make the streams with `podium streams create`, or name others with --prefix"
+        "there is no stream {name} in {place}: make the streams with `podium streams create`, name others with --prefix, \
+         or another region with AWS_REGION"
     )]
-    Missing(String),
+    Missing {
+        /// Which.
+        name: String,
+        /// Where it was looked for.
+        place: String,
+    },
     /// One is there and is something else.
     #[error("stream {name} is not one of Podium's: {reason}; name others with --prefix")]
     Foreign {
@@ -101,20 +112,44 @@ pub fn stream_name(prefix: &str, stream: Stream) -> String {
     format!("{prefix}{stream}")
 }
 
-/// What all streams agree on.
+/// Which stream exactly: one that was deleted and made again is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its name at Kinesis.
+    pub name: String,
+    /// Its ARN, which tells account and region.
+    pub arn: String,
+    /// When it was made, as Kinesis tells it.
+    pub made: UnixMillis,
+}
+
+/// What all streams agree on, and which they are.
 pub(super) struct Found {
     pub(super) partitions: u16,
-    pub(super) arns: BTreeMap<Stream, String>,
+    pub(super) origins: BTreeMap<Stream, Origin>,
+}
+
+/// Kinesis, and where that is in words.
+struct Account {
+    client: Client,
+    place: String,
+}
+
+impl Account {
+    fn new(aws: &Aws) -> Self {
+        Self { client: Client::new(aws.sdk()), place: aws.place() }
+    }
 }
 
 /// Looks at all streams.
-pub(super) async fn check(client: &Client, prefix: &str, wanted: Option<u16>) -> Result<Found, OpenError> {
-    let mut arns = BTreeMap::new();
+pub(super) async fn check(aws: &Aws, prefix: &str, wanted: Option<u16>) -> Result<Found, OpenError> {
+    let at = &Account::new(aws);
+    let mut origins = BTreeMap::new();
     let mut agreed = wanted;
     for stream in Stream::ALL {
         let name = stream_name(prefix, stream);
-        let summary = summary(client, &name).await?;
-        let (found, _) = tagged(client, &name).await?;
+        let summary = summary(at, &name).await?;
+        let (found, _) = tagged(at, &name).await?;
         let wanted = *agreed.get_or_insert(found);
         if found != wanted {
             return Err(OpenError::Partitions { name, found, wanted });
@@ -123,61 +158,12 @@ pub(super) async fn check(client: &Client, prefix: &str, wanted: Option<u16>) ->
             let status = summary.stream_status();
             return Err(OpenError::Unavailable(format!("stream {name} is {status}; try again in a minute")));
         }
-        arns.insert(stream, summary.stream_arn().to_owned());
+        let made = summary.stream_creation_timestamp().to_millis().ok().and_then(|ms| u64::try_from(ms).ok());
+        let (arn, made) = (summary.stream_arn().to_owned(), UnixMillis(made.unwrap_or_default()));
+        origins.insert(stream, Origin { name, arn, made });
     }
     let partitions = agreed.expect("there is at least one stream");
-    Ok(Found { partitions, arns })
-}
-
-/// Makes the streams that are not there, and returns once all can be used. Making them again changes nothing but their
-/// retention, if it is another, and their tags.
-///
-/// # Errors
-/// [`OpenError`].
-pub async fn create(
-    aws: &Aws,
-    prefix: &str,
-    partitions: u16,
-    mode: Mode,
-    retention: Option<Duration>,
-    tags: &[(String, String)],
-) -> Result<(), OpenError> {
-    if partitions == 0 || partitions > PARTITIONS_MAX {
-        return Err(OpenError::Invalid(format!("there can be 1 to {PARTITIONS_MAX} partitions")));
-    }
-    if let Mode::Provisioned { shards } = mode {
-        fits(shards, partitions)?;
-    }
-    let client = Client::new(aws.sdk());
-    let mut made = Vec::new();
-    // All are begun before any is waited for.
-    for stream in Stream::ALL {
-        let name = stream_name(prefix, stream);
-        match summary(&client, &name).await {
-            // One that is being made has its tags in a moment.
-            Ok(found) if found.stream_status() == &StreamStatus::Creating => made.push(name),
-            Ok(_) => {
-                let (found, _) = tagged(&client, &name).await?;
-                if found != partitions {
-                    return Err(OpenError::Partitions { name, found, wanted: partitions });
-                }
-            }
-            Err(OpenError::Missing(name)) => {
-                make(&client, &name, partitions, mode, tags).await?;
-                made.push(name);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    for stream in Stream::ALL {
-        let name = stream_name(prefix, stream);
-        let found = active(&client, &name).await?;
-        tag(&client, &name, made.contains(&name).then_some(partitions), tags).await?;
-        if let Some(retention) = retention {
-            retain(&client, &found, retention).await?;
-        }
-    }
-    Ok(())
+    Ok(Found { partitions, origins })
 }
 
 fn fits(shards: u32, partitions: u16) -> Result<(), OpenError> {
@@ -186,87 +172,17 @@ fn fits(shards: u32, partitions: u16) -> Result<(), OpenError> {
     if is_right { Ok(()) } else { Err(OpenError::Invalid(words())) }
 }
 
-async fn make(
-    client: &Client,
-    name: &str,
-    partitions: u16,
-    mode: Mode,
-    tags: &[(String, String)],
-) -> Result<(), OpenError> {
-    let mut call = client.create_stream().stream_name(name).tags(PARTITIONS_TAG, partitions.to_string());
-    for (key, value) in tags {
-        call = call.tags(key, value);
-    }
-    let (kind, shards) = match mode {
-        Mode::OnDemand => (StreamMode::OnDemand, None),
-        Mode::Provisioned { shards } => (StreamMode::Provisioned, i32::try_from(shards).ok()),
-    };
-    let kind = StreamModeDetails::builder().stream_mode(kind).build().expect("every required field is given");
-    match call.stream_mode_details(kind).set_shard_count(shards).send().await {
-        Ok(_) => Ok(()),
-        // Somebody else was quicker.
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_in_use_exception()) => {
-            Ok(())
-        }
-        Err(error) => Err(OpenError::Unavailable(format!("{name}: {}", explain(&error)))),
-    }
-}
-
-/// Adds the tags that are not there.
-async fn tag(
-    client: &Client,
-    name: &str,
-    partitions: Option<u16>,
-    tags: &[(String, String)],
-) -> Result<(), OpenError> {
-    let has = self::tags(client, name).await?;
-    let partitions = partitions.map(|partitions| (PARTITIONS_TAG.to_owned(), partitions.to_string()));
-    let wanted = partitions.into_iter().chain(tags.iter().cloned());
-    let missing: Vec<_> = wanted.filter(|(key, value)| has.get(key) != Some(value)).collect();
-    // Kinesis takes ten with one call.
-    for some in missing.chunks(10) {
-        let mut call = client.add_tags_to_stream().stream_name(name);
-        for (key, value) in some {
-            call = call.tags(key, value);
-        }
-        call.send().await.map_err(|error| OpenError::Unavailable(format!("{name}: {}", explain(&error))))?;
-    }
-    Ok(())
-}
-
-async fn retain(
-    client: &Client,
-    found: &StreamDescriptionSummary,
-    retention: Duration,
-) -> Result<(), OpenError> {
-    let (name, has) = (found.stream_name(), found.retention_period_hours());
-    let hours = i32::try_from(retention.as_secs().div_ceil(3_600)).unwrap_or(i32::MAX);
-    let changed = match hours.cmp(&has) {
-        std::cmp::Ordering::Equal => return Ok(()),
-        std::cmp::Ordering::Greater => {
-            let call = client.increase_stream_retention_period().stream_name(name);
-            call.retention_period_hours(hours).send().await.map(drop).map_err(|error| explain(&error))
-        }
-        std::cmp::Ordering::Less => {
-            let call = client.decrease_stream_retention_period().stream_name(name);
-            call.retention_period_hours(hours).send().await.map(drop).map_err(|error| explain(&error))
-        }
-    };
-    changed.map_err(|words| OpenError::Unavailable(format!("{name}: {words}")))?;
-    active(client, name).await.map(drop)
-}
-
 /// Returns what is known of all streams.
 ///
 /// # Errors
 /// [`OpenError`].
 pub async fn describe(aws: &Aws, prefix: &str) -> Result<Vec<Description>, OpenError> {
-    let client = Client::new(aws.sdk());
+    let at = &Account::new(aws);
     let mut all = Vec::new();
     for stream in Stream::ALL {
         let name = stream_name(prefix, stream);
-        let found = summary(&client, &name).await?;
-        let (partitions, tags) = tagged(&client, &name).await?;
+        let found = summary(at, &name).await?;
+        let (partitions, tags) = tagged(at, &name).await?;
         let hours = u64::try_from(found.retention_period_hours()).unwrap_or_default();
         all.push(Description {
             stream,
@@ -277,7 +193,7 @@ pub async fn describe(aws: &Aws, prefix: &str) -> Result<Vec<Description>, OpenE
             retention: Duration::from_secs(hours * 3_600),
             consumers: found.consumer_count().and_then(|count| count.try_into().ok()),
             tags,
-            shards: list(&client, &name, partitions).await?,
+            shards: list(at, &name, partitions).await?,
             name,
         });
     }
@@ -293,27 +209,27 @@ pub async fn describe(aws: &Aws, prefix: &str) -> Result<Vec<Description>, OpenE
 /// # Errors
 /// [`OpenError`].
 pub async fn scale(aws: &Aws, prefix: &str, stream: Stream, shards: u32) -> Result<Vec<Shard>, OpenError> {
-    let client = Client::new(aws.sdk());
+    let at = &Account::new(aws);
     let name = stream_name(prefix, stream);
-    let found = summary(&client, &name).await?;
-    let (partitions, _) = tagged(&client, &name).await?;
+    let found = summary(at, &name).await?;
+    let (partitions, _) = tagged(at, &name).await?;
     fits(shards, partitions)?;
     if found.stream_mode_details().is_some_and(|details| details.stream_mode() == &StreamMode::OnDemand) {
         let words = format!("stream {name} is on demand: Kinesis itself decides how many shards it has");
         return Err(OpenError::Invalid(words));
     }
     loop {
-        active(&client, &name).await?;
-        let found = list(&client, &name, partitions).await?;
+        active(at, &name).await?;
+        let found = list(at, &name, partitions).await?;
         let Some(change) = next_change(&found, shards, partitions) else { return Ok(found) };
         let made = match &change {
-            Change::Split { shard, at } => {
-                let call = client.split_shard().stream_name(&name).shard_to_split(shard);
-                let made = call.new_starting_hash_key(at.to_string()).send().await;
+            Change::Split { shard, at: border } => {
+                let call = at.client.split_shard().stream_name(&name).shard_to_split(shard);
+                let made = call.new_starting_hash_key(border.to_string()).send().await;
                 made.map(drop).map_err(|error| explain(&error))
             }
             Change::Merge { left, right } => {
-                let call = client.merge_shards().stream_name(&name).shard_to_merge(left);
+                let call = at.client.merge_shards().stream_name(&name).shard_to_merge(left);
                 let made = call.adjacent_shard_to_merge(right).send().await;
                 made.map(drop).map_err(|error| explain(&error))
             }
@@ -353,8 +269,8 @@ fn next_change(all: &[Shard], shards: u32, partitions: u16) -> Option<Change> {
     })
 }
 
-async fn summary(client: &Client, name: &str) -> Result<StreamDescriptionSummary, OpenError> {
-    match client.describe_stream_summary().stream_name(name).send().await {
+async fn summary(at: &Account, name: &str) -> Result<StreamDescriptionSummary, OpenError> {
+    match at.client.describe_stream_summary().stream_name(name).send().await {
         Ok(found) => found
             .stream_description_summary
             .ok_or_else(|| OpenError::Unavailable(format!("it says nothing about stream {name}"))),
@@ -363,20 +279,20 @@ async fn summary(client: &Client, name: &str) -> Result<StreamDescriptionSummary
                 .as_service_error()
                 .is_some_and(DescribeStreamSummaryError::is_resource_not_found_exception) =>
         {
-            Err(OpenError::Missing(name.to_owned()))
+            Err(OpenError::Missing { name: name.to_owned(), place: at.place.clone() })
         }
         Err(error) => Err(OpenError::Unavailable(explain(&error))),
     }
 }
 
 /// Waits until a stream can be changed.
-async fn active(client: &Client, name: &str) -> Result<StreamDescriptionSummary, OpenError> {
+async fn active(at: &Account, name: &str) -> Result<StreamDescriptionSummary, OpenError> {
     let began = Instant::now();
     loop {
-        match summary(client, name).await {
+        match summary(at, name).await {
             Ok(found) if found.stream_status() == &StreamStatus::Active => return Ok(found),
             // A stream is not listed at once when it was made.
-            Ok(_) | Err(OpenError::Missing(_)) if began.elapsed() < ACTIVE_WITHIN => {}
+            Ok(_) | Err(OpenError::Missing { .. }) if began.elapsed() < ACTIVE_WITHIN => {}
             Ok(_) => return Err(OpenError::Unavailable(format!("stream {name} does not become active"))),
             Err(error) => return Err(error),
         }
@@ -384,11 +300,12 @@ async fn active(client: &Client, name: &str) -> Result<StreamDescriptionSummary,
     }
 }
 
-async fn tags(client: &Client, name: &str) -> Result<BTreeMap<String, String>, OpenError> {
+async fn tags(at: &Account, name: &str) -> Result<BTreeMap<String, String>, OpenError> {
     let mut all = BTreeMap::new();
     let mut after: Option<String> = None;
     loop {
-        let call = client.list_tags_for_stream().stream_name(name).set_exclusive_start_tag_key(after.take());
+        let call = at.client.list_tags_for_stream().stream_name(name);
+        let call = call.set_exclusive_start_tag_key(after.take());
         let page = call.send().await.map_err(|error| OpenError::Unavailable(explain(&error)))?;
         for tag in page.tags() {
             all.insert(tag.key().to_owned(), tag.value().unwrap_or_default().to_owned());
@@ -401,19 +318,23 @@ async fn tags(client: &Client, name: &str) -> Result<BTreeMap<String, String>, O
 }
 
 /// Returns how many partitions the tag says, and all tags.
-async fn tagged(client: &Client, name: &str) -> Result<(u16, BTreeMap<String, String>), OpenError> {
-    let tags = tags(client, name).await?;
+async fn tagged(at: &Account, name: &str) -> Result<(u16, BTreeMap<String, String>), OpenError> {
+    let tags = tags(at, name).await?;
+    Ok((count(name, &tags)?, tags))
+}
+
+fn count(name: &str, tags: &BTreeMap<String, String>) -> Result<u16, OpenError> {
     let foreign = |reason| OpenError::Foreign { name: name.to_owned(), reason };
     let tag = tags.get(PARTITIONS_TAG);
     let tag = tag.ok_or_else(|| foreign(format!("it has no tag {PARTITIONS_TAG}")))?;
     let partitions = tag.parse().ok().filter(|partitions| (1..=PARTITIONS_MAX).contains(partitions));
     let wrong =
         || foreign(format!("its tag {PARTITIONS_TAG} is {tag:?}, not a number from 1 to {PARTITIONS_MAX}"));
-    Ok((partitions.ok_or_else(wrong)?, tags))
+    partitions.ok_or_else(wrong)
 }
 
-async fn list(client: &Client, name: &str, partitions: u16) -> Result<Vec<Shard>, OpenError> {
-    shards::list(client, name, partitions).await.map_err(|error| match error {
+async fn list(at: &Account, name: &str, partitions: u16) -> Result<Vec<Shard>, OpenError> {
+    shards::list(&at.client, name, partitions).await.map_err(|error| match error {
         ReadError::Unavailable(words) | ReadError::Corrupt(words) => OpenError::Unavailable(words),
     })
 }

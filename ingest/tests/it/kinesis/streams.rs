@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferrokinesis::store::StoreOptions;
 use ingest::log::Stream;
 use ingest::log::kinesis::admin::{self, Mode, OpenError, PARTITIONS_TAG, stream_name};
 use ingest::log::kinesis::{Kinesis, Options};
@@ -48,8 +49,13 @@ async fn making_streams_again_changes_nothing_but_retention_and_tags() {
 async fn streams_that_cannot_be_used_are_told_apart_in_one_line() {
     let double = Double::start(at_once()).await;
     let missing = refused(&double, options(double.prefix())).await;
-    assert_eq!(missing, OpenError::Missing(stream_name(double.prefix(), Stream::Submissions)));
-    assert!(missing.to_string().contains("`podium streams create`"), "{missing}");
+    let name = stream_name(double.prefix(), Stream::Submissions);
+    assert_eq!(missing, OpenError::Missing { name, place: double.aws().place() });
+    let said = missing.to_string();
+    assert!(
+        said.contains("`podium streams create`") && said.contains("region us-east-1 at http://"),
+        "{said}"
+    );
 
     double.create(4, 1).await;
     let wanted = Options { partitions: Some(32), ..options(double.prefix()) };
@@ -79,12 +85,95 @@ async fn streams_that_cannot_be_used_are_told_apart_in_one_line() {
     assert!(foreign.to_string().contains("not one of Podium's"), "{foreign}");
 }
 
+/// Two people set the same cluster up at once, and want different numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_first_decides_how_many_partitions_there_are() {
+    let slow = StoreOptions { create_stream_ms: 400, ..at_once() };
+    let double = Double::start(slow).await;
+    let mode = Mode::Provisioned { shards: 1 };
+    let create = |partitions| admin::create(double.aws(), double.prefix(), partitions, mode, None, &[]);
+    let (first, second) = tokio::join!(create(4), create(8));
+    let (refused, kept) = match (first, second) {
+        (Ok(_), Err(refused)) => (refused, 4),
+        (Err(refused), Ok(_)) => (refused, 8),
+        both => panic!("{both:?}"),
+    };
+    assert!(matches!(refused, OpenError::Partitions { found, .. } if found == kept), "{refused}");
+    let found = admin::describe(double.aws(), double.prefix()).await.unwrap();
+    assert!(found.iter().all(|stream| stream.partitions == kept), "{found:?}");
+    let (first, second) = tokio::join!(create(kept), create(kept));
+    assert_eq!(first.unwrap(), second.unwrap());
+}
+
+/// A table holds what is true of streams: it has to tell one from another of the same name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_made_again_is_another() {
+    let double = Double::with_streams(4, 1).await;
+    let origins = async || double.open().await.origins().clone();
+    let first = origins().await;
+    assert_eq!(first, origins().await, "it stays the same one");
+    let name = stream_name(double.prefix(), Stream::Results);
+    assert_eq!(first[&Stream::Results].name, name);
+    let made_again = async {
+        // The double dates its streams in whole seconds.
+        loop {
+            double.client().delete_stream().stream_name(&name).send().await.unwrap();
+            double.create(4, 1).await;
+            let now = origins().await;
+            if now != first {
+                return now;
+            }
+        }
+    };
+    let second = tokio::time::timeout(super::LIMIT, made_again).await.unwrap();
+    for stream in Stream::ALL {
+        let is_same = first[&stream] == second[&stream];
+        assert_eq!(is_same, stream != Stream::Results, "{:?} and {:?}", first[&stream], second[&stream]);
+    }
+}
+
+/// One that another is making is waited for, and keeps the number that its maker said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_in_the_making_keeps_its_tag() {
+    let slow = StoreOptions { create_stream_ms: 400, ..at_once() };
+    let double = Double::start(slow).await;
+    let client = double.client();
+    for stream in Stream::ALL {
+        let name = stream_name(double.prefix(), stream);
+        client.create_stream().stream_name(&name).shard_count(1).send().await.unwrap();
+        client.add_tags_to_stream().stream_name(&name).tags(PARTITIONS_TAG, "4").send().await.unwrap();
+    }
+    let create = |partitions| admin::create(double.aws(), double.prefix(), partitions, None, None, &[]);
+    let refused = create(8).await;
+    assert!(matches!(refused, Err(OpenError::Partitions { found: 4, wanted: 8, .. })), "{refused:?}");
+    create(4).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_mode_and_a_taken_tag_are_refused() {
+    let double = Double::with_streams(4, 2).await;
+    let create = async |mode: Option<Mode>, tags: &[(String, String)]| {
+        admin::create(double.aws(), double.prefix(), 4, mode, None, tags).await
+    };
+    let said = create(Some(Mode::OnDemand), &[]).await.unwrap_err().to_string();
+    assert!(said.contains("provisioned, not on demand") && said.contains("--mode"), "{said}");
+    let ready = create(Some(Mode::Provisioned { shards: 3 }), &[]).await.unwrap();
+    assert!(ready.iter().all(|ready| ready.shards == Some(2)), "it tells what there is: {ready:?}");
+    assert_eq!(create(None, &[]).await.unwrap(), ready);
+    let tag = (PARTITIONS_TAG.to_owned(), "9".to_owned());
+    let said = create(None, &[tag]).await.unwrap_err().to_string();
+    assert!(said.contains("is taken"), "{said}");
+    let found = admin::describe(double.aws(), double.prefix()).await.unwrap();
+    assert!(found.iter().all(|stream| stream.partitions == 4), "{found:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_credentials_and_a_silent_endpoint_say_what_to_check() {
     let double = Double::with_streams(2, 1).await;
     double.faults.next("DescribeStreamSummary", [Fault::Refuse(400, "UnrecognizedClientException"); 3]);
     let said = refused(&double, options(double.prefix())).await.to_string();
     assert!(said.contains("credentials") && said.contains("region") && !said.contains('\n'), "{said}");
+    assert!(said.ends_with("(a fault of the test)"), "the first line of what Kinesis says: {said}");
     double.faults.stop();
     double.faults.chances("*", Chances { lose_request: 1_000, ..Chances::default() });
     let said = refused(&double, options(double.prefix())).await.to_string();

@@ -201,7 +201,7 @@ async fn what_is_wrong_is_said_by_name() {
     put.item("sk", text("shardId-000000000000")).item("leaseKey", text("x")).send().await.unwrap();
     let Err(LeaseError::Corrupt(words)) = Dynamo::new(table.clone(), "grade").list().await else { panic!() };
     assert_eq!(words, "`checkpoint` of lease shardId-000000000000 of stage grade is missing");
-    let missing = Table { client: table.client.clone(), name: "podium-leases-nowhere".to_owned() };
+    let missing = Table { name: "podium-leases-nowhere".to_owned(), ..table.clone() };
     let refused = Dynamo::new(missing, "grade").list().await;
     assert!(matches!(refused, Err(LeaseError::Unavailable(_))), "{refused:?}");
 }

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
 use futures::FutureExt;
 use ingest::aws::explain;
 use ingest::proto::Manifest;
-use ingest::table::{PK, SK, Table, TableError};
+use ingest::table::{PK, SK, Table};
 use operators::id::UnixMillis;
 
 use super::manifest::{Head, corrupt, decode, encode, name, position_text};
@@ -315,9 +315,7 @@ impl Calls {
     {
         let code = error.as_service_error().and_then(|service| service.code());
         match code {
-            Some("ResourceNotFoundException") => {
-                StoreError::Corrupt(TableError::Missing(self.table.name.clone()).to_string())
-            }
+            Some("ResourceNotFoundException") => StoreError::Corrupt(self.table.missing().to_string()),
             Some(
                 "UnrecognizedClientException"
                 | "InvalidSignatureException"

@@ -58,7 +58,7 @@ impl Double {
             .with_initial_backoff(Duration::from_millis(1))
             .with_max_backoff(Duration::from_millis(1));
         let config = aws_sdk_dynamodb::config::Builder::from(aws.sdk()).retry_config(retries).build();
-        Table { client: Client::from_conf(config), name: self.table.clone() }
+        Table { client: Client::from_conf(config), name: self.table.clone(), place: aws.place() }
     }
 
     /// Returns a store without faults.

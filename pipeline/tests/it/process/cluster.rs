@@ -1,6 +1,7 @@
 //! Stages apart: gateways, graders and rankers as processes on doubles of Kinesis and DynamoDB, struck while players play.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use super::crash::{Game, House, play};
 use super::forget;
 use super::harness::{BINARY, Client, Dice, Process, podium, until};
 use crate::doubles::Doubles;
+
+mod joining;
 
 /// Partitions of the streams: more than shards, so that a shard carries several.
 const PARTITIONS: u16 = 8;
@@ -83,8 +86,12 @@ impl Cluster {
     }
 
     fn launch(&self, stage: &str, args: &[&str]) -> Process {
+        self.launch_with(self.data.path(), stage, args)
+    }
+
+    fn launch_with(&self, data: &Path, stage: &str, args: &[&str]) -> Process {
         let mut command = Command::new(BINARY);
-        command.arg(stage).args(SETTINGS).args(args).arg("--data").arg(self.data.path());
+        command.arg(stage).args(SETTINGS).args(args).arg("--data").arg(data);
         command.env("AWS_ENDPOINT_URL", self.doubles.endpoint()).env("AWS_REGION", "us-east-1");
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         Process::spawn(&mut command)

@@ -10,6 +10,8 @@ pub(crate) mod harness;
 mod hostile;
 #[cfg(feature = "cluster")]
 mod operators;
+#[cfg(feature = "cluster")]
+mod setup;
 mod start;
 mod stop;
 pub(crate) mod trivia;

@@ -3,19 +3,23 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
+use aws_sdk_dynamodb::types::TimeToLiveStatus;
+use ingest::aws::Aws;
+use ingest::table::{Capacity, EXPIRES, Table};
+
 use super::harness::{BINARY, Ended, Process};
 use crate::doubles::Doubles;
 
 /// Somewhere to make streams, with a prefix and a table of one's own.
-struct Account {
-    endpoint: String,
-    prefix: String,
-    table: String,
+pub(super) struct Account {
+    pub(super) endpoint: String,
+    pub(super) prefix: String,
+    pub(super) table: String,
     _doubles: Option<Doubles>,
 }
 
 impl Account {
-    async fn new(name: &str) -> Self {
+    pub(super) async fn new(name: &str) -> Self {
         let given = std::env::var("PODIUM_TEST_AWS_ENDPOINT").ok();
         let doubles = match given {
             Some(_) => None,
@@ -27,7 +31,7 @@ impl Account {
     }
 
     /// Returns the command with AWS settings and nothing of what this machine has.
-    fn command(&self, args: &[&str]) -> Command {
+    pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(args).env("AWS_ENDPOINT_URL", &self.endpoint).env("AWS_REGION", "us-east-1");
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
@@ -36,20 +40,20 @@ impl Account {
     }
 
     /// Runs a command that must do what it is told; returns what it printed.
-    async fn does(&self, args: &[&str]) -> String {
+    pub(super) async fn does(&self, args: &[&str]) -> String {
         let ended = Process::spawn(&mut self.command(args)).end().await;
         assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""), "{args:?}: {ended:?}");
         ended.stdout
     }
 
-    async fn refuses(&self, args: &[&str], words: &[&str]) {
+    pub(super) async fn refuses(&self, args: &[&str], words: &[&str]) {
         refused(Process::spawn(&mut self.command(args)).end().await, words);
     }
 }
 
 /// Checks for exit code 1 and one line that has these words.
 #[track_caller]
-fn refused(ended: Ended, words: &[&str]) {
+pub(super) fn refused(ended: Ended, words: &[&str]) {
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "one line: {}", ended.stderr);
     for word in words {
@@ -127,17 +131,40 @@ async fn a_table_is_made_once_however_often_it_is_asked() {
         let made = account.does(&["table", "create", "--tag", "team=quiz"]).await;
         assert_eq!(made, format!("table {} is ready\n", account.table));
     }
+    account.does(&["table", "create", "--tag", "stage=test"]).await;
+    let table = Table::open(&Aws::local(&account.endpoint).await, &account.table).await.unwrap();
+    let found = table.describe().await.unwrap();
+    assert_eq!(Capacity::of(&found), Capacity::OnDemand);
+    let tags =
+        table.client.list_tags_of_resource().resource_arn(found.table_arn.unwrap()).send().await.unwrap();
+    let mut tags: Vec<_> = tags.tags().iter().map(|tag| format!("{}={}", tag.key(), tag.value())).collect();
+    tags.sort();
+    assert_eq!(tags, ["stage=test", "team=quiz"]);
+    let expiry = table.client.describe_time_to_live().table_name(&table.name).send().await.unwrap();
+    let expiry = expiry.time_to_live_description.unwrap();
+    assert_eq!(expiry.attribute_name.as_deref(), Some(EXPIRES));
+    assert_eq!(expiry.time_to_live_status, Some(TimeToLiveStatus::Enabled));
+    let other = ["table", "create", "--mode", "provisioned", "--reads", "1", "--writes", "1"];
+    account.refuses(&other, &["on demand, not provisioned", "--mode"]).await;
     let other = format!("{}-2", account.table);
     let provisioned = ["table", "create", "--table", &other, "--mode", "provisioned"];
     account.refuses(&provisioned, &["--reads and --writes"]).await;
     account.does(&[&provisioned[..], &["--reads", "10", "--writes", "20"]].concat()).await;
+    let again = account.does(&[&provisioned[..], &["--reads", "10", "--writes", "30"]].concat()).await;
+    assert!(again.contains("is ready; it keeps its 10 read and 20 write units"), "{again}");
+    account
+        .refuses(&["table", "create", "--table", &other, "--mode", "on-demand"], &["provisioned, not on"])
+        .await;
+    let kept = account.does(&["table", "create", "--table", &other]).await;
+    assert_eq!(kept, format!("table {other} is ready\n"), "as it is");
     account.refuses(&["table", "create", "--reads", "10"], &["--mode provisioned"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_done_is_said_in_one_line() {
     let account = Account::new("refused").await;
-    account.refuses(&["streams", "describe"], &["there is no stream", "podium streams create"]).await;
+    let place = format!("in region us-east-1 at {}", account.endpoint);
+    account.refuses(&["streams", "describe"], &["there is no stream", "podium streams create", &place]).await;
     account.refuses(&["streams", "scale", "--shards", "2"], &["there is no stream"]).await;
     account.refuses(&["streams", "create", "--shards", "2"], &["--mode provisioned"]).await;
     account.refuses(&["streams", "create", "--partitions", "0"], &["partitions"]).await;
@@ -166,7 +193,8 @@ async fn what_cannot_be_done_is_said_in_one_line() {
 async fn flags_that_mean_nothing_are_refused() {
     let account = Account::new("flags").await;
     for (args, word) in [
-        (&["streams", "create", "--tag", "podium:partitions=4"][..], "are taken"),
+        (&["streams", "create", "--tag", "podium.partitions=4"][..], "are taken"),
+        (&["streams", "create", "--tag", "podium:partitions=4"], "are taken"),
         (&["streams", "create", "--tag", "team"], "KEY=VALUE"),
         (&["streams", "scale", "--shards", "0"], "0"),
         (&["streams", "scale", "--shards", "2", "--stream", "answers"], "submissions, standings"),
