@@ -11,8 +11,9 @@ use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dynoxide::Database;
@@ -39,8 +40,45 @@ const CHANGE_MS: u64 = 50;
 /// The two doubles; they end when this is dropped.
 pub(crate) struct Doubles {
     address: SocketAddr,
+    trouble: Arc<Trouble>,
     _tasks: JoinSet<()>,
 }
+
+/// Calls that go wrong, of a thousand of each kind of mishap.
+#[derive(Default)]
+pub(crate) struct Trouble {
+    per_mille: AtomicU64,
+    /// Calls so far, from which it is drawn what becomes of the next.
+    calls: AtomicU64,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mishap {
+    None,
+    /// Too many at once: nothing was done.
+    Throttled,
+    /// It is done, and the connection breaks before the answer.
+    Unanswered,
+    /// Others overtake it.
+    Slow,
+}
+
+impl Trouble {
+    fn next(&self) -> Mishap {
+        let rate = self.per_mille.load(Ordering::Relaxed);
+        let mixed = self.calls.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match (mixed >> 32) % 1_000 {
+            n if n < rate => Mishap::Throttled,
+            n if n < 2 * rate => Mishap::Unanswered,
+            n if n < 3 * rate => Mishap::Slow,
+            _ => Mishap::None,
+        }
+    }
+}
+
+/// How long a slow call takes: longer than many others together.
+const SLOW: Duration = Duration::from_millis(300);
 
 /// What either double answers.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
@@ -73,9 +111,16 @@ impl Doubles {
             dynamodb,
             arrivals: Arc::default(),
             turn: Arc::default(),
+            trouble: Arc::default(),
         };
+        let trouble = front.trouble.clone();
         tasks.spawn(serve(listener, front));
-        Ok(Self { address, _tasks: tasks })
+        Ok(Self { address, trouble, _tasks: tasks })
+    }
+
+    /// Has so many calls of a thousand throttled from here on, as many not answered, and as many slow.
+    pub(crate) fn disturb(&self, per_mille: u64) {
+        self.trouble.per_mille.store(per_mille, Ordering::Relaxed);
     }
 
     /// Returns what `AWS_ENDPOINT_URL` is set to.
@@ -155,6 +200,7 @@ struct Front<K> {
     dynamodb: DynamoDb,
     arrivals: Arc<Mutex<Arrivals>>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    trouble: Arc<Trouble>,
 }
 
 /// Answers every connection until it is dropped.
@@ -178,7 +224,7 @@ where
                 let front = front.clone();
                 let service = service_fn(move |request| {
                     let front = front.clone();
-                    async move { Ok::<_, Infallible>(route(request, &front).await) }
+                    async move { disturbed(request, &front).await }
                 });
                 connections.spawn(async move {
                     let server = Builder::new(TokioExecutor::new());
@@ -187,6 +233,39 @@ where
                 });
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+/// Answers a call, or does with it what trouble there is.
+///
+/// # Errors
+/// The connection is to break.
+async fn disturbed<K, B>(request: Request<Incoming>, front: &Front<K>) -> io::Result<Answer>
+where
+    K: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+    // Asked again for the same merge, this double makes a second shard of the two, which Kinesis refuses.
+    let reshards =
+        target.is_some_and(|target| target.ends_with(".SplitShard") || target.ends_with(".MergeShards"));
+    match front.trouble.next() {
+        Mishap::Unanswered if reshards => Ok(route(request, front).await),
+        Mishap::None => Ok(route(request, front).await),
+        Mishap::Throttled => {
+            let body = r#"{"__type":"ProvisionedThroughputExceededException","message":"slow down"}"#;
+            let mut answer = Response::new(Full::new(Bytes::from(body)));
+            *answer.status_mut() = StatusCode::BAD_REQUEST;
+            Ok(boxed(answer))
+        }
+        Mishap::Unanswered => {
+            route(request, front).await;
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        Mishap::Slow => {
+            tokio::time::sleep(SLOW).await;
+            Ok(route(request, front).await)
         }
     }
 }

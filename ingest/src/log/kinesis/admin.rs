@@ -218,10 +218,15 @@ pub async fn scale(aws: &Aws, prefix: &str, stream: Stream, shards: u32) -> Resu
         let words = format!("stream {name} is on demand: Kinesis itself decides how many shards it has");
         return Err(OpenError::Invalid(words));
     }
+    let mut failed: Option<(Change, String)> = None;
     loop {
         active(at, &name).await?;
         let found = list(at, &name, partitions).await?;
         let Some(change) = next_change(&found, shards, partitions) else { return Ok(found) };
+        // A change that was made, its answer lost, is refused when the client asks for it again.
+        if let Some((_, words)) = failed.take().filter(|(same, _)| *same == change) {
+            return Err(OpenError::Unavailable(format!("{name}: {words}")));
+        }
         let made = match &change {
             Change::Split { shard, at: border } => {
                 let call = at.client.split_shard().stream_name(&name).shard_to_split(shard);
@@ -234,8 +239,10 @@ pub async fn scale(aws: &Aws, prefix: &str, stream: Stream, shards: u32) -> Resu
                 made.map(drop).map_err(|error| explain(&error))
             }
         };
-        made.map_err(|words| OpenError::Unavailable(format!("{name}: {words}")))?;
-        tracing::info!(name, ?change, "shards change");
+        match made {
+            Ok(()) => tracing::info!(name, ?change, "shards change"),
+            Err(words) => failed = Some((change, words)),
+        }
     }
 }
 

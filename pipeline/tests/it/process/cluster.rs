@@ -8,7 +8,7 @@ use std::time::Duration;
 use ingest::aws::Aws;
 use ingest::codec::decode_dead_letter;
 use ingest::log::kinesis::admin::{self, Mode};
-use ingest::log::kinesis::{Kinesis, Options};
+use ingest::log::kinesis::{Kinesis, OpenError, Options};
 use ingest::log::{Log, ReadLimits, Record, Stream};
 use ingest::partition::of_key;
 use ingest::table::{Capacity, Table};
@@ -20,6 +20,7 @@ use super::harness::{BINARY, Client, Dice, Process, podium, until};
 use crate::doubles::Doubles;
 
 mod joining;
+mod trouble;
 
 /// Partitions of the streams: more than shards, so that a shard carries several.
 const PARTITIONS: u16 = 8;
@@ -166,7 +167,13 @@ impl House for Cluster {
             Blow::Reshard => {
                 self.shards = if self.shards == 2 { 3 } else { 2 };
                 for stream in [Stream::Submissions, Stream::Standings] {
-                    admin::scale(&self.aws, "podium-", stream, self.shards as u32).await.unwrap();
+                    // In trouble it is asked again, as its user would.
+                    let scaled = async || {
+                        let scaled = admin::scale(&self.aws, "podium-", stream, self.shards as u32).await;
+                        assert!(matches!(scaled, Ok(_) | Err(OpenError::Unavailable(_))), "{scaled:?}");
+                        scaled.ok()
+                    };
+                    until("the scaling", scaled).await;
                 }
             }
         }
@@ -194,6 +201,7 @@ fn game(seed: u64, blows: &[Blow]) -> Game {
         participants: 16,
         rounds: blows.len(),
         questions_per_round: 3,
+        unanswered: false,
     }
 }
 

@@ -338,7 +338,16 @@ impl Client {
     pub(crate) async fn finality(&self, quiz: &str) {
         let path = format!("/v1/quizzes/{quiz}");
         let is_final = |state: &Value| (state["final"] == true).then_some(());
-        until("the end of a quiz", async || is_final(&self.get(&path).await.expect(200))).await;
+        until("the end of a quiz", async || is_final(&self.shown(&path).await)).await;
+    }
+
+    /// Returns what a path shows, asking again for as long as the views cannot be read.
+    pub(crate) async fn shown(&self, path: &str) -> Value {
+        until("a view", async || {
+            let reply = self.get(path).await;
+            (reply.status != 503).then(|| reply.expect(200))
+        })
+        .await
     }
 }
 
