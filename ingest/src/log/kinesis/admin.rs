@@ -105,11 +105,12 @@ pub fn stream_name(prefix: &str, stream: Stream) -> String {
 pub(super) struct Found {
     pub(super) partitions: u16,
     pub(super) arns: BTreeMap<Stream, String>,
+    pub(super) retentions: BTreeMap<Stream, Duration>,
 }
 
 /// Looks at all streams.
 pub(super) async fn check(client: &Client, prefix: &str, wanted: Option<u16>) -> Result<Found, OpenError> {
-    let mut arns = BTreeMap::new();
+    let (mut arns, mut retentions) = (BTreeMap::new(), BTreeMap::new());
     let mut agreed = wanted;
     for stream in Stream::ALL {
         let name = stream_name(prefix, stream);
@@ -124,9 +125,15 @@ pub(super) async fn check(client: &Client, prefix: &str, wanted: Option<u16>) ->
             return Err(OpenError::Unavailable(format!("stream {name} is {status}; try again in a minute")));
         }
         arns.insert(stream, summary.stream_arn().to_owned());
+        retentions.insert(stream, kept(&summary));
     }
     let partitions = agreed.expect("there is at least one stream");
-    Ok(Found { partitions, arns })
+    Ok(Found { partitions, arns, retentions })
+}
+
+/// Returns for how long a stream keeps its records.
+fn kept(found: &StreamDescriptionSummary) -> Duration {
+    Duration::from_hours(u64::try_from(found.retention_period_hours()).unwrap_or_default())
 }
 
 /// Makes the streams that are not there, and returns once all can be used. Making them again changes nothing but their
@@ -267,14 +274,13 @@ pub async fn describe(aws: &Aws, prefix: &str) -> Result<Vec<Description>, OpenE
         let name = stream_name(prefix, stream);
         let found = summary(&client, &name).await?;
         let (partitions, tags) = tagged(&client, &name).await?;
-        let hours = u64::try_from(found.retention_period_hours()).unwrap_or_default();
         all.push(Description {
             stream,
             arn: found.stream_arn().to_owned(),
             status: found.stream_status().to_string(),
             mode: found.stream_mode_details().map(|details| details.stream_mode().to_string()),
             partitions,
-            retention: Duration::from_secs(hours * 3_600),
+            retention: kept(&found),
             consumers: found.consumer_count().and_then(|count| count.try_into().ok()),
             tags,
             shards: list(&client, &name, partitions).await?,
