@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod beats;
+pub mod health;
 pub mod herald;
 pub mod shards;
 pub mod shift;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::health::Health;
+
 /// Scrapers at once.
 const CONNECTIONS_MAX: usize = 32;
 /// Time for a request's head, and for a connection to lie idle.
@@ -28,6 +31,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 pub async fn serve(
     address: SocketAddr,
     metrics: Render,
+    health: Arc<Health>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -35,7 +39,7 @@ pub async fn serve(
     })?;
     let address = listener.local_addr().context("the listener has no address")?;
     tokio::spawn(async move {
-        let seats = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -47,9 +51,9 @@ pub async fn serve(
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let metrics = metrics.clone();
+            let (metrics, health) = (metrics.clone(), health.clone());
             let answer = service_fn(move |request| {
-                let answer = answer(&request, &metrics);
+                let answer = answer(&request, &metrics, &health);
                 std::future::ready(Ok::<_, Infallible>(answer))
             });
             tokio::spawn(async move {
@@ -64,9 +68,13 @@ pub async fn serve(
     Ok(address)
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Render) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: &Render, health: &Health) -> Response<Full<Bytes>> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz" | "/readyz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/readyz") => match health.problems() {
+            problems if problems.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
+            problems => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n"),
+        },
         (&Method::GET, "/metrics") => (StatusCode::OK, metrics()),
         _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
     };

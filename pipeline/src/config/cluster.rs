@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use ingest::log::Lost;
 use serde::Deserialize;
 
 use super::{Config, ConfigError, Defaults, Span, check, read, unknown_variables};
@@ -46,6 +47,10 @@ pub struct Sources {
     /// Settings file (TOML, the long flag names with underscores; those of a cluster in a `[cluster]` table)
     #[arg(long, env = "PODIUM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Go on where records may be gone from the streams unread, as after a rest longer than their retention: what is gone
+    /// is lost. For one start, after a look at what stands still
+    #[arg(long)]
+    skip_lost: bool,
     #[command(flatten)]
     raw: super::Raw,
     #[command(flatten)]
@@ -73,6 +78,8 @@ pub struct Cluster {
     pub poll: Duration,
     /// Name of the consumer, for enhanced fan-out.
     pub fan_out: Option<String>,
+    /// What becomes of partitions whose next record may be gone.
+    pub lost: Lost,
 }
 
 impl Sources {
@@ -115,6 +122,7 @@ impl Sources {
             pulse,
             poll,
             fan_out: flags.fan_out.or(in_file.fan_out),
+            lost: if self.skip_lost { Lost::Skipped } else { Lost::Refused },
         })
     }
 }
