@@ -17,6 +17,7 @@ use pipeline::runner::progress::Progress;
 use pipeline::store::{Stage, StoreError};
 
 use super::{Mood, PARTITIONS, START_MS, Scene, unit};
+use crate::process::harness::PATIENCE;
 
 /// Beats of one worker.
 #[derive(Default)]
@@ -65,7 +66,8 @@ async fn one_deaf_partition_does_not_silence_a_worker() {
     };
     scene.log.mood(1, Some(Mood::Deaf));
     let mut told = BTreeMap::new();
-    assert!(herald.grade(&mut told).await.is_err(), "not all have heard it");
+    let heard = tokio::time::timeout(PATIENCE, herald.grade(&mut told)).await.expect("it waits for nobody");
+    assert!(heard.is_err(), "not all have heard it");
     let count = async |stream, partition| {
         let limits = ReadLimits { records_max: 9, bytes_max: 1 << 20, wait: Duration::ZERO };
         scene.log.read(stream, PartitionId(partition), None, limits).await.unwrap().records.len()
