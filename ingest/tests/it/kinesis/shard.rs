@@ -241,7 +241,7 @@ async fn an_empty_shard_that_was_read_before_stops_its_partitions_too() {
 async fn a_partition_that_is_not_asked_for_holds_nobody_up() {
     let double = Double::with_streams(2, 1).await;
     let log = double.open().await;
-    for _ in 0..15 {
+    for _ in 0..40 {
         log.append(vec![record(STREAM, 0, vec![7u8; 900_000])]).await.unwrap();
     }
     log.append(vec![record(STREAM, 1, "behind them")]).await.unwrap();
