@@ -25,13 +25,21 @@ bin=${CARGO_TARGET_DIR:-$root/target}/$profile
 
 work=$(mktemp -d)
 stages=()
+alive=""
 doubles=""
 status=0
 
-# Stages first: they give their leases back and store what they did, for which they need the doubles.
+# Stages first: they give their leases back and store what they did, for which they need the doubles. One that has not
+# ended after a while, such as when the doubles are gone, is killed.
 stop() {
     trap '' INT TERM
     for pid in "${stages[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for _ in $(seq 150); do
+        alive=$(for pid in "${stages[@]}"; do kill -0 "$pid" 2>/dev/null && echo "$pid" || true; done)
+        [ -n "$alive" ] || break
+        sleep 0.1
+    done
+    for pid in $alive; do kill -KILL "$pid" 2>/dev/null || true; done
     for pid in "${stages[@]}"; do wait "$pid" 2>/dev/null || true; done
     [ -z "$doubles" ] || kill -TERM "$doubles" 2>/dev/null || true
     [ -z "$doubles" ] || wait "$doubles" 2>/dev/null || true

@@ -71,5 +71,15 @@ cargo test --workspace --locked --features cluster
 step "the commands of the README"
 infra/readme.sh
 
+step "a cluster on one machine ends by itself when what it stands on dies"
+PODIUM_LISTEN=127.0.0.1:8083 PODIUM_DATA=target/orphans infra/local.sh >target/orphans.txt 2>&1 & cluster=$!
+for _ in $(seq 600); do
+    doubles=$(sed -n 's/.*--pid doubles=\([0-9]*\) .*/\1/p' target/orphans.txt)
+    [ -z "$doubles" ] || break
+    sleep 0.5
+done
+kill -KILL "$doubles"
+timeout 60 tail --pid="$cluster" -f /dev/null || { echo "infra/local.sh does not end" >&2; exit 1; }
+
 step "every benchmark runs"
 cargo bench --locked -p benches -- --test

@@ -12,8 +12,9 @@ use operators::id::Position;
 pub mod dynamodb;
 pub mod plan;
 
-/// How far the owner of a shard has come, for people; what a taker goes on from is in the headers of the partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far the owner of a shard has come, for people; what a taker goes on from is in the headers of the partitions. The
+/// later of two of one shard is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Checkpoint {
     /// Nothing of the shard was read.
     TrimHorizon,

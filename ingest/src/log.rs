@@ -91,6 +91,16 @@ pub struct ReadBatch {
     pub closed: bool,
 }
 
+/// What becomes of a partition whose next record may be gone from its stream, as after a rest longer than the retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lost {
+    /// It stands still until a person has decided.
+    #[default]
+    Refused,
+    /// A person has decided: it goes on with what is there.
+    Skipped,
+}
+
 /// Named streams, each cut into the same fixed number of partitions.
 pub trait Log: Send + Sync {
     /// Returns the number of partitions of every stream.

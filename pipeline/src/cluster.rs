@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod beats;
+pub mod health;
 pub mod herald;
 #[cfg(feature = "cluster")]
 pub mod identity;

@@ -68,7 +68,7 @@ pub struct Raw {
     /// Least time between two frames of a quiz's live feed [default: 500ms]
     #[arg(long, env = "PODIUM_LIVE_INTERVAL", value_name = "DURATION")]
     pub live_interval: Option<Span>,
-    /// Participants kept in memory per stage, over all quizzes [default: 4000000]
+    /// Participants kept in memory per stage of a process, over all quizzes [default: 4000000]
     #[arg(long, env = "PODIUM_CACHE_PARTICIPANTS_MAX", value_name = "N")]
     pub cache_participants_max: Option<usize>,
     /// How long quizzes are kept after they are final, such as 720h; then nothing is left of them but in the log

@@ -3,7 +3,7 @@
 //! Load does all the input, apply is pure, commit does all the output. A crash anywhere replays from the header's
 //! position, makes the same effects with the same identities, and readers drop what they have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +19,16 @@ use crate::store::{Changes, Commit, Header, Store, StoreError, Unit, scan_all};
 pub mod cache;
 pub mod clock;
 mod error;
+mod fire;
 pub mod progress;
+mod retry;
 mod settings;
 
 use cache::{Cache, Shared, read, write};
 use clock::Clock;
 pub use error::RunError;
 use progress::Progress;
+use retry::Retry;
 pub use settings::Settings;
 
 /// What a step found.
@@ -114,11 +117,6 @@ struct Timer {
     next: UnixMillis,
 }
 
-/// A wanted record is appended again after this long, should the first have been lost.
-const REARM: Duration = Duration::from_secs(1);
-/// First and longest pause before a call that was not answered is made again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-
 /// The records of one step, decoded.
 struct Decoded<O: Operator> {
     events: Vec<(Stamp, O::Key, O::Event)>,
@@ -140,11 +138,11 @@ impl<O: Operator> Runner<O> {
     /// `Corrupt`; an unanswered call is made again.
     pub async fn acquire(parts: Parts<O>, unit: Unit) -> Result<Self, RunError> {
         let operator = parts.cache.operator().clone();
-        let mut pause = BACKOFF.0;
+        let mut retry = Retry::new(unit, "acquire");
         let header = loop {
             match parts.store.acquire(unit).await {
                 Ok(header) => break header,
-                Err(StoreError::Unavailable(_)) => backoff(&*parts.clock, &mut pause).await,
+                Err(StoreError::Unavailable(reason)) => retry.pause(&*parts.clock, &reason).await,
                 Err(error) => return Err(error.into()),
             }
         };
@@ -174,11 +172,11 @@ impl<O: Operator> Runner<O> {
     /// Loads the states that want a record appended, so that a close survives the owner that saw it.
     async fn arm(&mut self) -> Result<(), RunError> {
         let Some(prefix) = self.operator.timer_prefix() else { return Ok(()) };
-        let mut pause = BACKOFF.0;
+        let mut retry = Retry::new(self.unit, "scan");
         let rows = loop {
             match scan_all(&*self.parts.store, self.unit, Some(self.header.epoch), &prefix).await {
                 Ok(rows) => break rows,
-                Err(StoreError::Unavailable(_)) => backoff(&*self.parts.clock, &mut pause).await,
+                Err(StoreError::Unavailable(reason)) => retry.pause(&*self.parts.clock, &reason).await,
                 Err(error) => return Err(error.into()),
             }
         };
@@ -203,7 +201,11 @@ impl<O: Operator> Runner<O> {
         let batch = match self.read().await {
             Ok(batch) => batch,
             Err(ReadError::Unavailable(_)) => {
-                self.parts.clock.sleep(BACKOFF.0).await;
+                // What was read before is stored when its time has come, whatever becomes of the log.
+                if self.is_due() {
+                    self.checkpoint().await?;
+                }
+                self.parts.clock.sleep(retry::FIRST).await;
                 return Ok(Step { records: 0, events: 0, at_end: false, closed: false });
             }
             Err(ReadError::Corrupt(reason)) => return Err(RunError::Corrupt(reason)),
@@ -271,8 +273,10 @@ impl<O: Operator> Runner<O> {
         let Unstored { states, events, since, .. } = &self.unstored;
         let Some(since) = since else { return false };
         let interval = if states.is_empty() { IDLE_CHECKPOINT } else { self.parts.settings.checkpoint };
-        let age_ms = self.parts.clock.now().since(*since);
-        *events >= UNSTORED_EVENTS_MAX || u128::from(age_ms) >= interval.as_millis()
+        let now = self.parts.clock.now();
+        // A clock that was set back says nothing about the age.
+        let is_old = now < *since || u128::from(now.since(*since)) >= interval.as_millis();
+        *events >= UNSTORED_EVENTS_MAX || is_old
     }
 
     /// Stores everything that was applied and is not stored yet.
@@ -312,12 +316,12 @@ impl<O: Operator> Runner<O> {
         let mut effects = effects.into_iter().peekable();
         while effects.peek().is_some() {
             let chunk: Vec<Record> = effects.by_ref().take(ingest::limits::BATCH_RECORDS_MAX).collect();
-            let mut pause = BACKOFF.0;
+            let mut retry = Retry::new(self.unit, "append");
             loop {
                 match self.parts.log.append(chunk.clone()).await {
                     Ok(_) => break,
-                    Err(AppendError::Overloaded { .. } | AppendError::Unavailable(_)) => {
-                        backoff(&*self.parts.clock, &mut pause).await;
+                    Err(error @ (AppendError::Overloaded { .. } | AppendError::Unavailable(_))) => {
+                        retry.pause(&*self.parts.clock, &error).await;
                     }
                     Err(AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason)) => {
                         return Err(RunError::Corrupt(reason));
@@ -377,11 +381,11 @@ impl<O: Operator> Runner<O> {
     }
 
     async fn load(&self, key: &O::Key) -> Result<Shared<O::State>, RunError> {
-        let mut pause = BACKOFF.0;
+        let mut retry = Retry::new(self.unit, "load");
         loop {
             match self.parts.cache.get(self.unit, Some(self.header.epoch), key).await {
                 Ok(state) => return Ok(state),
-                Err(StoreError::Unavailable(_)) => backoff(&*self.parts.clock, &mut pause).await,
+                Err(StoreError::Unavailable(reason)) => retry.pause(&*self.parts.clock, &reason).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -389,14 +393,11 @@ impl<O: Operator> Runner<O> {
 
     /// Commits, however often it takes: an unanswered commit may have happened, and the store knows its own.
     async fn commit(&self, commit: &Commit) -> Result<(), RunError> {
-        let mut pause = BACKOFF.0;
+        let mut retry = Retry::new(self.unit, "commit");
         loop {
             match self.parts.store.commit(commit).await {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Unavailable(reason)) => {
-                    tracing::debug!(unit = ?self.unit, reason, "commit not answered, trying again");
-                    backoff(&*self.parts.clock, &mut pause).await;
-                }
+                Err(StoreError::Unavailable(reason)) => retry.pause(&*self.parts.clock, &reason).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -418,29 +419,6 @@ impl<O: Operator> Runner<O> {
                 self.timers.insert(key.clone(), Timer { wanted, next });
             }
         }
-    }
-
-    /// Appends the records whose time has come. Their effect is seen when they are read.
-    async fn fire(&mut self) -> Result<(), RunError> {
-        let now = self.parts.clock.now();
-        let due: BTreeSet<O::Key> =
-            self.timers.iter().filter(|(_, timer)| timer.next <= now).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            let Some(timer) = self.timers.get_mut(&key) else { continue };
-            let records = timer.wanted.iter().filter(|(at, _)| *at <= now).map(|(_, record)| record.clone());
-            let records: Vec<Record> = records.take(ingest::limits::BATCH_RECORDS_MAX).collect();
-            // A later one may become due before these are tried again.
-            let later = timer.wanted.iter().map(|(at, _)| *at).filter(|at| *at > now).min();
-            let again = now.plus(REARM.as_millis() as u64);
-            timer.next = later.map_or(again, |at| at.min(again));
-            match self.parts.log.append(records).await {
-                Ok(_) | Err(AppendError::Overloaded { .. } | AppendError::Unavailable(_)) => {}
-                Err(AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason)) => {
-                    return Err(RunError::Corrupt(reason));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Runs until told to stop, finishing the step it is in and storing what it did, or until nothing more can come.
@@ -470,9 +448,4 @@ impl<O: Operator> Runner<O> {
         self.checkpoint().await?;
         Ok(Ended::Stopped)
     }
-}
-
-async fn backoff(clock: &dyn Clock, pause: &mut Duration) {
-    clock.sleep(*pause).await;
-    *pause = (*pause * 2).min(BACKOFF.1);
 }

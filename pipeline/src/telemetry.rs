@@ -118,6 +118,10 @@ fn describe() {
         describe_counter!(name, what);
     }
     describe_gauge!("podium_leases", "Leases that this worker works on, by stage");
+    describe_gauge!(
+        "podium_partitions_parked",
+        "Partitions that cannot go on until a person has looked, by stage"
+    );
 }
 
 /// Prints lines, to whom it may concern: a reader that is gone is no reason to stop.

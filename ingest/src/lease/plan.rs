@@ -101,6 +101,11 @@ impl Planner {
         &self.owner
     }
 
+    /// Returns how long a lease lasts.
+    pub fn duration(&self) -> Duration {
+        self.settings.duration
+    }
+
     /// Decides what to do, from the leases as listed before `now` and, unless unknown, the shards that there are, each
     /// as the lease it would begin with. `now` is this worker's monotonic clock; it never goes back.
     ///

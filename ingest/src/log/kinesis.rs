@@ -18,7 +18,7 @@ use operators::event::Stamp;
 use operators::id::Position;
 use tokio::time::Instant;
 
-use super::{Log, ReadBatch, ReadLimits, Record, Stream};
+use super::{Log, Lost, ReadBatch, ReadLimits, Record, Stream};
 use crate::aws::Aws;
 use crate::error::{AppendError, ReadError};
 use crate::limits;
@@ -57,6 +57,8 @@ pub struct Options {
     pub queue_records_max: usize,
     /// Their bytes.
     pub queue_bytes_max: usize,
+    /// What becomes of a partition of a shard whose next record may be gone.
+    pub lost: Lost,
 }
 
 impl Default for Options {
@@ -70,6 +72,7 @@ impl Default for Options {
             poll: Duration::from_millis(250),
             queue_records_max: 32_768,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            lost: Lost::Refused,
         }
     }
 }
@@ -103,6 +106,7 @@ struct Inner {
     partitions: u16,
     options: Options,
     origins: BTreeMap<Stream, Origin>,
+    retentions: BTreeMap<Stream, Duration>,
     producers: BTreeMap<Stream, Producer>,
     /// The shards of streams as last seen, for walks.
     seen: Mutex<HashMap<Stream, Arc<Vec<Shard>>>>,
@@ -144,6 +148,7 @@ impl Kinesis {
             single,
             partitions: found.partitions,
             origins: found.origins,
+            retentions: found.retentions,
             producers,
             options,
             seen: Mutex::default(),
@@ -160,8 +165,14 @@ impl Kinesis {
         shards::list(&self.inner.client, &self.name(stream), self.inner.partitions).await
     }
 
-    /// Returns the log of one shard, read by one poller for all its partitions, each from behind its position (`None`:
-    /// from the shard's oldest record). A position on another shard counts as none, or as all if that shard is younger.
+    /// Returns for how long a stream kept its records when the log was opened.
+    pub fn retention(&self, stream: Stream) -> Option<Duration> {
+        self.inner.retentions.get(&stream).copied()
+    }
+
+    /// Returns the log of one shard, read by one poller for these of its partitions, each from behind its position
+    /// (`None`: from the shard's oldest record). A position on another shard counts as none, or as all if that shard is
+    /// younger.
     ///
     /// # Panics
     /// Outside a tokio runtime.

@@ -32,6 +32,9 @@ pub(crate) enum Fault {
     Delay(Duration),
     /// A PutRecords call of which every entry whose number has this bit clear is refused, and the others are written.
     LeaveOut(u8),
+    /// A GetRecords call that finds nothing, this many milliseconds behind the end of the shard.
+    #[allow(dead_code, reason = "not every crate that includes this file uses all of it")]
+    Nothing(u64),
 }
 
 /// How often each fault happens, in thousandths of the calls.
@@ -141,6 +144,7 @@ impl Faults {
             Fault::LoseAnswer => "lose answer",
             Fault::Delay(_) => "delay",
             Fault::LeaveOut(_) => "leave out",
+            Fault::Nothing(_) => "nothing",
         };
         *state.happened.entry(kind).or_default() += 1;
         fault
@@ -220,6 +224,13 @@ impl HttpConnector for Layer {
                     inner.call(request).await
                 }
                 Fault::LeaveOut(bit) => leave_out(&inner, request, bit).await,
+                Fault::Nothing(behind_ms) => {
+                    let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+                    let next = &body["ShardIterator"];
+                    let found =
+                        json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": behind_ms});
+                    Ok(answer(200, &found))
+                }
             }
         })
     }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+/// Says what keeps a process from being ready, a line each.
+pub type Problems = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// Scrapers at once.
 const CONNECTIONS_MAX: usize = 32;
 /// Time for a request's head, and for a connection to lie idle.
@@ -30,7 +32,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 pub async fn serve(
     address: SocketAddr,
     metrics: Render,
-    ready: Arc<AtomicBool>,
+    problems: Problems,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -50,9 +52,9 @@ pub async fn serve(
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (metrics, ready) = (metrics.clone(), ready.clone());
+            let (metrics, problems) = (metrics.clone(), problems.clone());
             let answer = service_fn(move |request| {
-                let answer = answer(&request, &metrics, ready.load(Ordering::Acquire));
+                let answer = answer(&request, &metrics, &problems);
                 std::future::ready(Ok::<_, Infallible>(answer))
             });
             tokio::spawn(async move {
@@ -67,11 +69,13 @@ pub async fn serve(
     Ok(address)
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Render, is_ready: bool) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: &Render, problems: &Problems) -> Response<Full<Bytes>> {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
-        (&Method::GET, "/readyz") if is_ready => (StatusCode::OK, "ready\n".to_owned()),
-        (&Method::GET, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+        (&Method::GET, "/readyz") => match problems() {
+            problems if problems.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
+            problems => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n"),
+        },
         (&Method::GET, "/metrics") => (StatusCode::OK, metrics()),
         _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
     };

@@ -35,7 +35,20 @@ pub trait Beats: Send + Sync + 'static {
         beat: &'a Beat,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Returns the newest beats of all workers of a stage, as of now. Those of workers that are gone are still true.
+    /// Takes a worker's beat away, which has ended.
+    ///
+    /// # Errors
+    /// `Unavailable`: it goes with time.
+    fn remove<'a>(&'a self, stage: Stage, worker: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Takes beats away whose workers have not been heard of for long.
+    ///
+    /// # Errors
+    /// `Unavailable`: they go with time.
+    fn sweep(&self, stage: Stage) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns the newest beats of all workers of a stage, as of now. Those of workers that are gone are still true, for as
+    /// long as they are kept.
     ///
     /// # Errors
     /// `Unavailable`, `Corrupt`.

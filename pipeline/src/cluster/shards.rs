@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use ingest::error::ReadError;
@@ -29,7 +30,11 @@ pub trait Shards: Send + Sync + 'static {
     /// `Unavailable`, `Corrupt`.
     fn list(&self, stream: Stream) -> BoxFuture<'_, Result<Vec<Shard>, ReadError>>;
 
-    /// Returns the log of one shard alone, each partition from behind a position; it reports `closed` at its end.
+    /// Returns for how long records are kept, unless for ever.
+    fn retention(&self, stream: Stream) -> Option<Duration>;
+
+    /// Returns the log of one shard alone, each of these partitions from behind a position; it reports `closed` at its
+    /// end. The other partitions of the shard are not read.
     fn open(
         &self,
         stream: Stream,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use ingest::log::Lost;
 use serde::Deserialize;
 
 use super::{Config, ConfigError, Defaults, Span, check, read, unknown_variables};
@@ -86,6 +87,10 @@ pub struct Sources {
     /// Settings file (TOML, the long flag names with underscores; those of a cluster in a `[cluster]` table)
     #[arg(long, env = "PODIUM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Go on where records may be gone from the streams unread, as after a rest longer than their retention: what is gone
+    /// is lost. For one start, after a look at what stands still
+    #[arg(long)]
+    skip_lost: bool,
     #[command(flatten)]
     raw: super::Raw,
     #[command(flatten)]
@@ -115,6 +120,8 @@ pub struct Cluster {
     pub poll: Duration,
     /// Name of the consumer, for enhanced fan-out.
     pub fan_out: Option<String>,
+    /// What becomes of partitions whose next record may be gone.
+    pub lost: Lost,
 }
 
 impl Sources {
@@ -128,7 +135,9 @@ impl Sources {
             None => super::Raw::default(),
         };
         let problems = unknown_variables(std::env::vars_os().map(|(name, _)| name));
-        merge(self.raw, self.cluster, file, problems, Surroundings { one, has_endpoint: has_endpoint() })
+        let surroundings = Surroundings { one, has_endpoint: has_endpoint() };
+        let cluster = merge(self.raw, self.cluster, file, problems, surroundings)?;
+        Ok(Cluster { lost: if self.skip_lost { Lost::Skipped } else { Lost::Refused }, ..cluster })
     }
 
     /// Returns the settings of one process, and those of a cluster as a gateway has them, from the same sources. What is
@@ -241,6 +250,7 @@ fn merge(
         pulse,
         poll,
         fan_out,
+        lost: Lost::Refused,
     };
     problems.extend(cluster.too_slow(surroundings.one));
     if problems.is_empty() { Ok(cluster) } else { Err(ConfigError(problems)) }

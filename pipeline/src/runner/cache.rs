@@ -1,6 +1,7 @@
 //! States in memory: loaded once, shared with readers, dropped when there are too many.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
@@ -16,7 +17,7 @@ pub struct Cache<O: Operator> {
     operator: Arc<O>,
     store: Arc<dyn Store>,
     entries: Mutex<Entries<O>>,
-    bounds: Bounds,
+    budget: Arc<Budget>,
 }
 
 /// How much a cache may hold. Over a bound, the states longest unused are dropped, those in somebody's hands never.
@@ -32,6 +33,28 @@ impl Default for Bounds {
     fn default() -> Self {
         // Four million participants are about 1 GB in both stages together.
         Self { states_max: 10_000, weight_max: 4_000_000 }
+    }
+}
+
+/// Bounds that several caches share, each an equal part. One that was there before another came holds more than its part
+/// until it is next settled, as happens at every checkpoint.
+#[derive(Debug, Default)]
+pub struct Budget {
+    bounds: Bounds,
+    caches: AtomicUsize,
+}
+
+impl Budget {
+    /// Returns bounds that nobody uses yet.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, caches: AtomicUsize::new(0) }
+    }
+
+    /// Returns the part of one cache: it holds one state at least.
+    fn part(&self) -> Bounds {
+        let caches = self.caches.load(Ordering::Relaxed).max(1);
+        let Bounds { states_max, weight_max } = self.bounds;
+        Bounds { states_max: (states_max / caches).max(1), weight_max: (weight_max / caches).max(1) }
     }
 }
 
@@ -56,7 +79,13 @@ impl<S> Entry<S> {
 impl<O: Operator> Cache<O> {
     /// Returns an empty cache over a store.
     pub fn new(operator: Arc<O>, store: Arc<dyn Store>, bounds: Bounds) -> Self {
-        Self { operator, store, entries: Mutex::new(Entries { map: HashMap::new(), clock: 0 }), bounds }
+        Self::sharing(operator, store, Arc::new(Budget::new(bounds)))
+    }
+
+    /// Returns an empty cache over a store that shares its bounds with others for as long as it is there.
+    pub fn sharing(operator: Arc<O>, store: Arc<dyn Store>, budget: Arc<Budget>) -> Self {
+        budget.caches.fetch_add(1, Ordering::Relaxed);
+        Self { operator, store, entries: Mutex::new(Entries { map: HashMap::new(), clock: 0 }), budget }
     }
 
     /// Returns the operator.
@@ -122,13 +151,14 @@ impl<O: Operator> Cache<O> {
         }
         let mut states = entries.map.len();
         let mut weight: usize = entries.map.values().map(|entry| entry.weight).sum();
-        if states <= self.bounds.states_max && weight <= self.bounds.weight_max {
+        let bounds = self.budget.part();
+        if states <= bounds.states_max && weight <= bounds.weight_max {
             return;
         }
         let mut oldest: Vec<_> = entries.map.iter().map(|(key, e)| (e.used, e.weight, key.clone())).collect();
         oldest.sort_unstable_by_key(|(used, _, _)| *used);
         for (_, freed, key) in oldest {
-            if states <= self.bounds.states_max && weight <= self.bounds.weight_max {
+            if states <= bounds.states_max && weight <= bounds.weight_max {
                 return;
             }
             let held = entries.map.get(&key).is_some_and(Entry::is_held);
@@ -144,6 +174,12 @@ impl<O: Operator> Cache<O> {
     fn lock(&self) -> MutexGuard<'_, Entries<O>> {
         // Nothing panics while holding the lock, and the map is whole at every moment.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O: Operator> Drop for Cache<O> {
+    fn drop(&mut self) {
+        self.budget.caches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -206,5 +242,35 @@ mod tests {
         drop(grown);
         drop(cache.get(unit, None, &idle).await.unwrap());
         assert!(cache.peek(&other).is_none());
+    }
+
+    /// However many leases a process holds, what is set is what it uses.
+    #[tokio::test]
+    async fn caches_that_share_their_bounds_hold_no_more_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Embedded::open(dir.path(), Options { partitions: 1 }).unwrap();
+        let store = Arc::new(EmbeddedStore::new(storage));
+        let rank = Arc::new(Rank::new(Arc::new(Silence)));
+        let budget = Arc::new(Budget::new(Bounds { states_max: 100, weight_max: 40 }));
+        let cache = || Cache::sharing(rank.clone(), store.clone(), budget.clone());
+        let unit = Unit { stage: Stage::Rank, partition: PartitionId(0) };
+        let quizzes: Vec<QuizId> = (0..8).map(|n| format!("quiz{n}").parse().unwrap()).collect();
+        let fill = async |cache: &Cache<Rank>| {
+            for quiz in &quizzes {
+                drop(cache.get(unit, None, quiz).await.unwrap());
+                cache.settle(&[(quiz.clone(), 5)]);
+            }
+        };
+        let held = |cache: &Cache<Rank>| quizzes.iter().filter(|quiz| cache.peek(quiz).is_some()).count();
+        let first = cache();
+        fill(&first).await;
+        assert_eq!(held(&first), 8, "alone it has all of it");
+        let second = cache();
+        fill(&second).await;
+        first.settle(&[]);
+        assert_eq!((held(&first), held(&second)), (4, 4));
+        drop(second);
+        fill(&first).await;
+        assert_eq!(held(&first), 8);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use gateway::app::Render;
@@ -25,6 +25,9 @@ use tokio::sync::watch;
 
 use super::{terminated, wait_for};
 use crate::cluster::admin;
+use crate::cluster::admin::Problems;
+use crate::cluster::beats::Beats;
+use crate::cluster::health::Health;
 use crate::cluster::herald::Herald;
 use crate::cluster::identity::{self, Identity};
 use crate::cluster::shards::{Shard, Shards};
@@ -32,7 +35,7 @@ use crate::cluster::shift::Tools;
 use crate::cluster::worker::{self, Worker};
 use crate::config::cluster::{Cluster, GRADE_CHECKPOINT, RANK_CHECKPOINT, VIEW_TICK};
 use crate::runner::Settings;
-use crate::runner::cache::Bounds;
+use crate::runner::cache::{Bounds, Budget};
 use crate::runner::progress::pulses::Pulses;
 use crate::stage::Operator;
 use crate::stage::grade::Grade;
@@ -47,6 +50,10 @@ use crate::views::replicas::{self, Replicas};
 const LEASE_TICK: Duration = Duration::from_secs(1);
 /// Time between two looks of a worker at the shards.
 const SHARDS_EVERY: Duration = Duration::from_secs(30);
+/// How long a partition that cannot go on stands still before it is tried again: the others of its shard pause for that.
+const COOL_DOWN: Duration = Duration::from_mins(5);
+/// How long a worker that ends tries to take its beat away.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a stage waits for a first record: what has come is handed over at once.
 const WAIT: Duration = Duration::from_millis(250);
 
@@ -68,6 +75,7 @@ async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engine
         partitions: config.partitions,
         poll: config.poll,
         consumer,
+        lost: config.lost,
         ..Options::default()
     };
     let log = Kinesis::open(&aws, options).await?;
@@ -104,7 +112,7 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     let replicas =
         Replicas::new(store, Arc::new(table), notices.clone(), clock.clone(), log.partitions(), settings);
     let replicas = Arc::new(replicas);
-    let following = tokio::spawn({
+    let mut following = tokio::spawn({
         let replicas = replicas.clone();
         async move { replicas.follow().await }
     });
@@ -114,11 +122,19 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     settings.live.interval = base.live_interval;
     settings.serves_metrics = config.admin_listen.is_none();
     let (close, closed) = watch::channel(false);
-    let metrics_at = serve_metrics(&config, &metrics, &ready, &closed).await?;
+    let problems: Problems = {
+        let ready = ready.clone();
+        Arc::new(move || {
+            let is_ready = ready.load(Ordering::Acquire);
+            if is_ready { Vec::new() } else { vec!["the views are not fresh yet".to_owned()] }
+        })
+    };
+    let metrics_at = serve_metrics(&config, &metrics, &problems, &closed).await?;
     let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
     let parts = gateway::Parts { log, views, clock, issuer, ready: ready.clone(), metrics, settings };
     let app = App::new(parts);
-    let server = tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
+    let mut server =
+        tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
     tokio::spawn({
         let ready = ready.clone();
         async move {
@@ -132,11 +148,19 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
         }
     });
     tracing::info!(%address, "listening; ready once graders and rankers have taken every partition");
-    terminated().await;
+    tokio::select! {
+        () = terminated() => {}
+        ended = &mut server => bail!("the gateway stopped: {ended:?}"),
+        ended = &mut following => bail!("the views are not followed any more: {ended:?}"),
+    }
     tracing::info!("stopping: no new requests, finishing those in flight");
     ready.store(false, Ordering::Release);
     close.send_replace(true);
-    if let Ok(Err(error)) = server.await {
+    let ended = tokio::select! {
+        ended = server => ended,
+        () = terminated() => bail!("told twice to stop: requests in flight were cut off"),
+    };
+    if let Ok(Err(error)) = ended {
         tracing::warn!(%error, "the gateway did not stop cleanly");
     }
     following.abort();
@@ -177,6 +201,8 @@ async fn work<O: Operator>(
     let clock = Arc::new(SystemClock);
     let checkpoint = config.checkpoint.unwrap_or(checkpoint);
     let settings = Settings { checkpoint, wait: WAIT, ..Settings::default() };
+    let bounds = Bounds { weight_max: config.base.cache_participants_max, ..Bounds::default() };
+    let health = Arc::new(Health::new(stage, config.lease));
     let tools = Tools {
         log: Arc::new(log.clone()),
         shards: Arc::new(Streams(log.clone())),
@@ -185,7 +211,10 @@ async fn work<O: Operator>(
         operator: Arc::new(operator),
         pulses: pulses.clone(),
         settings,
-        bounds: Bounds { weight_max: config.base.cache_participants_max, ..Bounds::default() },
+        budget: Arc::new(Budget::new(bounds)),
+        health: health.clone(),
+        cool_down: COOL_DOWN,
+        lost: config.lost,
     };
     let leases = Arc::new(Dynamo::new(table.clone(), stage.name()));
     let durations = plan::Settings { duration: config.lease, ..plan::Settings::default() };
@@ -194,7 +223,7 @@ async fn work<O: Operator>(
     let looks = worker::Settings { tick, shards_every: SHARDS_EVERY };
     let herald = Herald {
         log: Arc::new(log),
-        beats: Arc::new(table),
+        beats: Arc::new(table.clone()),
         pulses,
         clock,
         worker: worker.clone(),
@@ -202,23 +231,30 @@ async fn work<O: Operator>(
     };
 
     let (stop, stopped) = watch::channel(false);
-    let metrics_at = serve_metrics(&config, &metrics, &Arc::new(true.into()), &stopped).await?;
-    let telling = tokio::spawn(async move { herald.run(stage).await });
+    let problems: Problems = Arc::new(move || health.problems());
+    let metrics_at = serve_metrics(&config, &metrics, &problems, &stopped).await?;
+    let mut telling = tokio::spawn(async move { herald.run(stage).await });
     let mut working = tokio::spawn(Worker::new(tools, leases, planner, looks).run(stopped));
     telemetry::say(&format!("Podium's {} stage is up as {worker}{metrics_at}", stage.name()));
     let ended = tokio::select! {
-        () = terminated() => None,
-        ended = &mut working => Some(ended),
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
+        () = terminated() => {
             tracing::info!("stopping: storing what was done and giving the leases back");
             stop.send_replace(true);
-            working.await
+            tokio::select! {
+                ended = working => ended,
+                () = terminated() => bail!("told twice to stop: the leases were not given back, and run out"),
+            }
         }
+        ended = &mut working => ended,
+        ended = &mut telling => bail!("the others are not told any more how far this worker is: {ended:?}"),
     };
     telling.abort();
+    // Its last beat must not follow.
+    let _ = telling.await;
+    let removed = tokio::time::timeout(FAREWELL, table.remove(stage, &worker)).await;
+    if !matches!(removed, Ok(Ok(()))) {
+        tracing::debug!("the last beat stays for a while");
+    }
     Ok(ended.context("the worker panicked")??)
 }
 
@@ -226,11 +262,11 @@ async fn work<O: Operator>(
 async fn serve_metrics(
     config: &Cluster,
     metrics: &Render,
-    ready: &Arc<AtomicBool>,
+    problems: &Problems,
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<String> {
     let Some(address) = config.admin_listen else { return Ok(String::new()) };
-    let address = admin::serve(address, metrics.clone(), ready.clone(), stop.clone()).await?;
+    let address = admin::serve(address, metrics.clone(), problems.clone(), stop.clone()).await?;
     Ok(format!(", metrics at http://{address}/metrics"))
 }
 
@@ -260,6 +296,10 @@ impl Shards for Streams {
             Ok(found.into_iter().map(|shard| lease(&shard)).collect())
         }
         .boxed()
+    }
+
+    fn retention(&self, stream: Stream) -> Option<Duration> {
+        self.0.retention(stream)
     }
 
     fn open(

@@ -11,3 +11,4 @@ mod gateways;
 mod process;
 mod sim;
 mod tidy;
+mod workers;

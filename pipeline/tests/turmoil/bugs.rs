@@ -28,6 +28,9 @@ impl Shards for TardyShards {
     fn list(&self, stream: Stream) -> BoxFuture<'_, Result<Vec<Shard>, ReadError>> {
         self.0.list(stream)
     }
+    fn retention(&self, stream: Stream) -> Option<Duration> {
+        self.0.retention(stream)
+    }
     fn open(
         &self,
         stream: Stream,

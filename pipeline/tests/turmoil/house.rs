@@ -10,16 +10,16 @@ use gateway::{App, Clock, SystemClock};
 use hyper_util::service::TowerToHyperService;
 use ingest::lease::dynamodb::Dynamo;
 use ingest::lease::plan::{self, Planner};
-use ingest::log::Log;
 use ingest::log::kinesis::admin::{self, Mode};
 use ingest::log::kinesis::{Kinesis, Options};
+use ingest::log::{Log, Lost};
 use ingest::table::{Capacity, Table};
+use pipeline::cluster::health::Health;
 use pipeline::cluster::herald::Herald;
 use pipeline::cluster::shards::Shards;
 use pipeline::cluster::shift::Tools;
 use pipeline::cluster::worker::{self, Worker};
 use pipeline::runner::Settings;
-use pipeline::runner::cache::Bounds;
 use pipeline::runner::progress::pulses::Pulses;
 use pipeline::stage::Operator;
 use pipeline::stage::grade::Grade;
@@ -174,7 +174,10 @@ async fn work<O: Operator>(world: World, operator: O) -> turmoil::Result {
         operator: Arc::new(operator),
         pulses: pulses.clone(),
         settings: Settings { checkpoint: CHECKPOINT, wait, ..Settings::default() },
-        bounds: Bounds::default(),
+        budget: Arc::default(),
+        health: Arc::new(Health::new(stage, LEASE)),
+        cool_down: LEASE,
+        lost: Lost::Refused,
     };
     let leases = Arc::new(Dynamo::new(table.clone(), stage.name()));
     let durations = plan::Settings { duration: LEASE, ..plan::Settings::default() };

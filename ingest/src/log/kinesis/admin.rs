@@ -127,6 +127,7 @@ pub struct Origin {
 pub(super) struct Found {
     pub(super) partitions: u16,
     pub(super) origins: BTreeMap<Stream, Origin>,
+    pub(super) retentions: BTreeMap<Stream, Duration>,
 }
 
 /// Kinesis, and where that is in words.
@@ -144,7 +145,7 @@ impl Account {
 /// Looks at all streams.
 pub(super) async fn check(aws: &Aws, prefix: &str, wanted: Option<u16>) -> Result<Found, OpenError> {
     let at = &Account::new(aws);
-    let mut origins = BTreeMap::new();
+    let (mut origins, mut retentions) = (BTreeMap::new(), BTreeMap::new());
     let mut agreed = wanted;
     for stream in Stream::ALL {
         let name = stream_name(prefix, stream);
@@ -160,10 +161,16 @@ pub(super) async fn check(aws: &Aws, prefix: &str, wanted: Option<u16>) -> Resul
         }
         let made = summary.stream_creation_timestamp().to_millis().ok().and_then(|ms| u64::try_from(ms).ok());
         let (arn, made) = (summary.stream_arn().to_owned(), UnixMillis(made.unwrap_or_default()));
+        retentions.insert(stream, kept(&summary));
         origins.insert(stream, Origin { name, arn, made });
     }
     let partitions = agreed.expect("there is at least one stream");
-    Ok(Found { partitions, origins })
+    Ok(Found { partitions, origins, retentions })
+}
+
+/// Returns for how long a stream keeps its records.
+fn kept(found: &StreamDescriptionSummary) -> Duration {
+    Duration::from_hours(u64::try_from(found.retention_period_hours()).unwrap_or_default())
 }
 
 fn fits(shards: u32, partitions: u16) -> Result<(), OpenError> {
@@ -183,14 +190,13 @@ pub async fn describe(aws: &Aws, prefix: &str) -> Result<Vec<Description>, OpenE
         let name = stream_name(prefix, stream);
         let found = summary(at, &name).await?;
         let (partitions, tags) = tagged(at, &name).await?;
-        let hours = u64::try_from(found.retention_period_hours()).unwrap_or_default();
         all.push(Description {
             stream,
             arn: found.stream_arn().to_owned(),
             status: found.stream_status().to_string(),
             mode: found.stream_mode_details().map(|details| details.stream_mode().to_string()),
             partitions,
-            retention: Duration::from_secs(hours * 3_600),
+            retention: kept(&found),
             consumers: found.consumer_count().and_then(|count| count.try_into().ok()),
             tags,
             shards: list(at, &name, partitions).await?,

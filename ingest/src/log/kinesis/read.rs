@@ -165,7 +165,7 @@ impl<'a> Walk<'a> {
                     if let (Start::At(at), Some(begin)) = (place, begin)
                         && at.sequence < position.sequence
                     {
-                        return Err(records::out_of_retention(&name, begin, position));
+                        return Err(records::out_of_retention(&name, begin, Some(position)));
                     }
                     place = Start::After(position);
                     self.take(partition, record);

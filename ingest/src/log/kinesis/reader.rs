@@ -15,7 +15,7 @@ use super::records::{self, Room};
 use super::shards::Shard;
 use super::{Consumer, Kinesis};
 use crate::error::{AppendError, ReadError};
-use crate::log::{Log, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
+use crate::log::{Log, Lost, ReadBatch, ReadLimits, Record, StoredRecord, Stream};
 use crate::partition::PartitionId;
 
 mod fan_out;
@@ -25,6 +25,9 @@ pub(super) mod poll;
 const LANE_RECORDS_MAX: usize = 10_000;
 /// Bytes of the same. One more answer of Kinesis, up to 10 MB, may come on top for the whole shard.
 const LANE_BYTES_MAX: usize = 8 << 20;
+
+/// Answers without a record after which a shard that has nothing behind them is taken to be empty.
+const EMPTY_MIN: u32 = 2;
 
 /// The records of one shard, for the owner of its lease.
 ///
@@ -83,6 +86,7 @@ pub(super) struct Buffers {
     pub(super) name: String,
     pub(super) shard: Shard,
     partitions: u16,
+    lost: Lost,
     state: Mutex<State>,
     /// Counts changes, for readers that wait.
     changes: watch::Sender<u64>,
@@ -95,6 +99,10 @@ struct State {
     lanes: BTreeMap<PartitionId, Lane>,
     /// It was looked whether the record to begin with is still there.
     is_checked: bool,
+    /// Answers without a record before that.
+    empty: u32,
+    /// The place to begin with leads nowhere.
+    from_oldest: bool,
     /// The last record that was read, whatever its partition.
     newest: Option<Position>,
     /// Nothing was behind it.
@@ -121,15 +129,14 @@ impl Buffers {
         shard: &Shard,
         from: &BTreeMap<PartitionId, Option<Position>>,
     ) -> Self {
-        let floor = |partition: &PartitionId| from.get(partition).copied().flatten();
-        let lane =
-            |partition: &PartitionId| (*partition, Lane { floor: floor(partition), ..Lane::default() });
-        let lanes = shard.partitions.iter().map(lane).collect();
+        let here = from.iter().filter(|(partition, _)| shard.partitions.contains(partition));
+        let lanes = here.map(|(&partition, &floor)| (partition, Lane { floor, ..Lane::default() })).collect();
         Self {
             stream,
             name: kinesis.name(stream),
             shard: shard.clone(),
             partitions: kinesis.partitions(),
+            lost: kinesis.options().lost,
             state: Mutex::new(State { lanes, ..State::default() }),
             changes: watch::Sender::new(0),
             room: Notify::new(),
@@ -146,6 +153,9 @@ impl Buffers {
         if let Some(newest) = state.newest {
             return Start::After(newest);
         }
+        if state.from_oldest {
+            return Start::Oldest;
+        }
         let mut start: Option<Position> = None;
         for lane in state.lanes.values() {
             match lane.floor {
@@ -158,6 +168,16 @@ impl Buffers {
             }
         }
         start.map_or(Start::Oldest, Start::At)
+    }
+
+    /// Tells whether a place to begin with may be given up for the oldest record: a person has decided so.
+    fn may_start_over(&self) -> bool {
+        self.lost == Lost::Skipped && matches!(self.next(), Start::At(_))
+    }
+
+    /// Goes on with the oldest record: what readers have had already is passed over.
+    fn start_over(&self) {
+        self.state().from_oldest = true;
     }
 
     /// Waits until every partition has room for more.
@@ -187,9 +207,12 @@ impl Buffers {
         let mut state = self.state();
         if !state.is_checked {
             match routed.first() {
-                Some((_, first)) => self.check_retention(&mut state, first.stamp.position),
-                None if at_tip => self.warn_of_retention(&mut state),
-                None => {}
+                Some((_, first)) => self.check_retention(&mut state, Some(first.stamp.position)),
+                // Kinesis answers with nothing now and then although there is something.
+                None if has_ended || (at_tip && state.empty >= EMPTY_MIN) => {
+                    self.check_retention(&mut state, None);
+                }
+                None => state.empty += 1,
             }
         }
         let State { lanes, newest, .. } = &mut *state;
@@ -200,7 +223,8 @@ impl Buffers {
                 continue;
             }
             *newest = Some(position);
-            let lane = lanes.get_mut(&partition).expect("records are routed to partitions of the shard");
+            // Nobody reads this partition here.
+            let Some(lane) = lanes.get_mut(&partition) else { continue };
             if lane.corrupt.is_none() && lane.floor.is_none_or(|floor| floor < position) {
                 lane.bytes += record.payload.len();
                 lane.records.push_back(record);
@@ -216,29 +240,23 @@ impl Buffers {
         Ok(count)
     }
 
-    /// The shard is read from the first position of its partitions, so the record there comes first, or it is gone.
-    fn check_retention(&self, state: &mut State, first: Position) {
+    /// The shard is read from the first position of its partitions, so the record there comes first, or it is gone, and
+    /// with it maybe others that nobody has read.
+    fn check_retention(&self, state: &mut State, first: Option<Position>) {
         state.is_checked = true;
-        for lane in state.lanes.values_mut() {
+        let (name, shard) = (&self.name, &self.shard.id);
+        for (partition, lane) in &mut state.lanes {
             let Some(floor) = lane.floor.filter(|floor| floor.shard == self.shard.number) else { continue };
-            if (floor.shard, floor.sequence) < (first.shard, first.sequence) {
-                lane.corrupt = Some(records::out_of_retention(&self.name, floor, first));
+            if first.is_some_and(|first| (floor.shard, floor.sequence) >= (first.shard, first.sequence)) {
+                continue;
             }
-        }
-    }
-
-    /// A stream that rested for longer than its retention is empty, and its readers go on: gateways take nothing in while
-    /// nobody reads.
-    fn warn_of_retention(&self, state: &mut State) {
-        state.is_checked = true;
-        let mut floors = state.lanes.values().filter_map(|lane| lane.floor);
-        if floors.any(|floor| floor.shard == self.shard.number) {
-            let (stream, shard) = (&self.name, &self.shard.id);
-            tracing::warn!(
-                stream,
-                shard,
-                "the shard is empty now: all that was read from it is past its retention"
-            );
+            match self.lost {
+                Lost::Refused => lane.corrupt = Some(records::out_of_retention(name, floor, first)),
+                Lost::Skipped => {
+                    let oldest = first.map(|first| first.to_string());
+                    tracing::warn!(stream = name, shard, %partition, after = %floor, oldest, "what is gone is skipped");
+                }
+            }
         }
     }
 

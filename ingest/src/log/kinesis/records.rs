@@ -118,11 +118,16 @@ impl Room {
     }
 }
 
-/// Returns the error of a position whose record is gone, found `first` instead: what was between them may be gone too.
-pub(super) fn out_of_retention(stream: &str, position: Position, first: Position) -> ReadError {
+/// Returns the error of a position whose record is gone, found `first` instead or nothing: what was between may be gone
+/// too.
+pub(super) fn out_of_retention(stream: &str, position: Position, first: Option<Position>) -> ReadError {
+    let oldest = match first {
+        Some(first) => format!("whose oldest is {first}"),
+        None => "which is empty there".to_owned(),
+    };
     ReadError::Corrupt(format!(
-        "the record at {position} is no longer in {stream}, whose oldest is {first}: records between them may be lost; \
-         lengthen the stream's retention, and let a person decide from where to go on"
+        "the record at {position} is no longer in {stream}, {oldest}: records behind it may be lost with it; start once \
+         with --skip-lost to go on with what is there, and see to a longer retention"
     ))
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ingest::error::{AppendError, ReadError};
-use ingest::log::kinesis::{Kinesis, Shard, ShardLog};
-use ingest::log::{Log, ReadLimits, Stream};
+use ingest::log::kinesis::{Kinesis, Options, Shard, ShardLog};
+use ingest::log::{Log, Lost, ReadLimits, Stream};
 use ingest::partition::PartitionId;
 use operators::id::Position;
 
 use super::{Double, Follower, LIMIT, scale};
+use crate::faults::Fault;
 use crate::support::{Random, record};
 
 const STREAM: Stream = Stream::Submissions;
@@ -199,6 +200,71 @@ async fn a_position_past_the_retention_stops_its_partition_with_words() {
     log.append(vec![record(STREAM, 1, "c")]).await.unwrap();
     let after = Some(first[1].position);
     assert_eq!(texts(&reader, 1, after, 1).await, ["c"], "the other partition goes on");
+}
+
+/// A person may decide that what is gone was read, or is to be done without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_past_the_retention_is_skipped_when_told_so() {
+    let double = Double::with_streams(2, 1).await;
+    let log = double.open_with(Options { lost: Lost::Skipped, ..super::options(double.prefix()) }).await;
+    let first = log.append(vec![record(STREAM, 0, "a"), record(STREAM, 1, "b")]).await.unwrap();
+    let shard = &log.shards(STREAM).await.unwrap()[0];
+    for back in [1 << 36, 1 << 56] {
+        // A second before, and days before the stream was made, which some doubles refuse.
+        let mut gone = first[0].position.min(first[1].position);
+        let (low, borrows) = gone.sequence[2].overflowing_sub(back);
+        gone.sequence[2] = low;
+        gone.sequence[1] -= u64::from(borrows);
+        let reader = log.shard(STREAM, shard, from(shard, Some(gone)));
+        assert_eq!(texts(&reader, 0, Some(gone), 1).await, ["a"]);
+        assert_eq!(texts(&reader, 1, Some(gone), 1).await, ["b"]);
+    }
+}
+
+/// A shard without any record is no proof that all of them were read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_shard_that_was_read_before_stops_its_partitions_too() {
+    let double = Double::with_streams(2, 1).await;
+    let log = double.open().await;
+    // Streams that were made together count alike.
+    let elsewhere = log.append(vec![record(Stream::Results, 0, "a")]).await.unwrap()[0];
+    let shard = &log.shards(STREAM).await.unwrap()[0];
+    let position = Some(elsewhere.position);
+    let reader = log.shard(STREAM, shard, from(shard, position));
+    let refused = reader.read(STREAM, PartitionId(0), position, WAIT).await;
+    let Err(ReadError::Corrupt(words)) = refused else { panic!("{refused:?}") };
+    assert!(words.contains("which is empty there") && words.contains("--skip-lost"), "{words}");
+}
+
+/// What nobody reads fills no buffer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_not_asked_for_holds_nobody_up() {
+    let double = Double::with_streams(2, 1).await;
+    let log = double.open().await;
+    for _ in 0..40 {
+        log.append(vec![record(STREAM, 0, vec![7u8; 900_000])]).await.unwrap();
+    }
+    log.append(vec![record(STREAM, 1, "behind them")]).await.unwrap();
+    let shard = &log.shards(STREAM).await.unwrap()[0];
+    let reader = log.shard(STREAM, shard, BTreeMap::from([(PartitionId(1), None)]));
+    assert_eq!(texts(&reader, 1, None, 1).await, ["behind them"]);
+}
+
+/// Some have seen a place past the retention answer with nothing, and the same distance to the end, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_leads_nowhere_is_given_up() {
+    let double = Double::with_streams(1, 1).await;
+    let log = double.open().await;
+    let stamp = log.append(vec![record(STREAM, 0, "a")]).await.unwrap()[0];
+    let shard = &log.shards(STREAM).await.unwrap()[0];
+    let mut gone = stamp.position;
+    gone.sequence[2] -= 1 << 36;
+    double.faults.next("GetRecords", std::iter::repeat_n(Fault::Nothing(86_400_000), 20));
+    let reader = log.shard(STREAM, shard, from(shard, Some(gone)));
+    let refused = reader.read(STREAM, PartitionId(0), Some(gone), WAIT).await;
+    let Err(ReadError::Corrupt(words)) = refused else { panic!("{refused:?}") };
+    assert!(words.contains("no longer in"), "{words}");
+    assert_eq!(double.faults.calls("GetShardIterator"), 2, "it looked from the oldest record");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

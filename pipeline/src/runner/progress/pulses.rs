@@ -1,7 +1,7 @@
 //! How far the stages of one process are, as the pulses that they read tell. What these say stays true for ever, whoever
 //! owns a partition afterwards, so nothing here is ever taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ingest::codec::{Pulse, Reached};
@@ -41,7 +41,8 @@ pub struct Pulses(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    owned: BTreeSet<Unit>,
+    /// How many times each: what is given up may have been taken up again before that is noted.
+    owned: BTreeMap<Unit, usize>,
     stored: BTreeMap<Unit, Position>,
     graded: BTreeMap<PartitionId, Reached>,
     ranked: BTreeMap<PartitionId, Heard>,
@@ -62,12 +63,18 @@ impl Pulses {
 
     /// Notes that this process runs a unit, so that it sends pulses there.
     pub fn own(&self, unit: Unit) {
-        self.lock().owned.insert(unit);
+        *self.lock().owned.entry(unit).or_default() += 1;
     }
 
-    /// Notes that it does not any more.
+    /// Notes that it does so once less.
     pub fn disown(&self, unit: Unit) {
-        self.lock().owned.remove(&unit);
+        let mut state = self.lock();
+        if let Some(times) = state.owned.get_mut(&unit) {
+            *times -= 1;
+            if *times == 0 {
+                state.owned.remove(&unit);
+            }
+        }
     }
 
     /// Returns where the stored state of a unit stands, if it was stored here.
@@ -78,7 +85,7 @@ impl Pulses {
     /// Returns the partitions of a stage that this process runs.
     pub fn owned(&self, stage: Stage) -> Vec<PartitionId> {
         let state = self.lock();
-        state.owned.iter().filter(|unit| unit.stage == stage).map(|unit| unit.partition).collect()
+        state.owned.keys().filter(|unit| unit.stage == stage).map(|unit| unit.partition).collect()
     }
 
     /// Returns how far the partitions of `submissions` are that this process has graded.

@@ -24,14 +24,14 @@ use super::faults::{Fault, Plan, client};
 use crate::contract::{Opened, Place};
 
 /// An endpoint with a table.
-pub(super) struct Double {
+pub(crate) struct Double {
     endpoint: String,
     pub(super) table: String,
 }
 
 impl Double {
     /// Starts a double with an empty table. It ends with the test's runtime.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let table = format!("podium-test-{}-{number}", std::process::id());
@@ -61,6 +61,11 @@ impl Double {
         Table { client: Client::from_conf(config), name: self.table.clone(), place: aws.place() }
     }
 
+    /// Returns the table as it is.
+    pub(crate) async fn plain_table(&self) -> Table {
+        self.table(Arc::new(|_, _| Fault::None)).await
+    }
+
     /// Returns a store without faults.
     pub(super) async fn store(&self, options: Options) -> DynamoStore {
         self.faulty(options, Arc::new(|_, _| Fault::None)).await
@@ -83,7 +88,7 @@ impl Double {
 
     /// Returns the bytes of the binary attributes of every item.
     pub(super) async fn sizes(&self) -> Vec<usize> {
-        let table = self.table(Arc::new(|_, _| Fault::None)).await;
+        let table = self.plain_table().await;
         let mut pages = table.client.scan().table_name(&table.name).into_paginator().send();
         let mut sizes = Vec::new();
         while let Some(page) = pages.next().await {
@@ -144,7 +149,7 @@ impl Place for Cloud {
     async fn open(&self) -> Opened {
         let double = self.double.get_or_init(Double::start).await;
         let log = Embedded::open(self.log.path(), LogOptions { partitions: 2 }).unwrap();
-        let table = double.table(Arc::new(|_, _| Fault::None)).await;
+        let table = double.plain_table().await;
         // As by default, but with merges and slots used again within a test.
         let options = Options { fan_in: 4, retired_for: Duration::ZERO, ..Options::default() };
         let store = DynamoStore::new(table, Arc::new(log.clone()), options);

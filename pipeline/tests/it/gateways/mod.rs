@@ -9,7 +9,7 @@ mod closing;
 mod document;
 mod feed;
 mod house;
-mod parts;
+pub(crate) mod parts;
 mod publishing;
 mod request;
 mod screen;

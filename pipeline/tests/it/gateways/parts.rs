@@ -18,14 +18,17 @@ use pipeline::store::{Commit, Header, Row, Store, StoreError, Unit};
 use tokio::sync::watch;
 
 /// The one time of a test: it stands still unless it is moved.
-pub(super) struct HandClock(AtomicU64);
+pub(crate) struct HandClock(AtomicU64);
 
 impl HandClock {
-    pub(super) fn at(start: u64) -> Self {
+    pub(crate) fn at(start: u64) -> Self {
         Self(AtomicU64::new(start))
     }
-    pub(super) fn advance(&self, ms: u64) {
+    pub(crate) fn advance(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+    pub(crate) fn set(&self, ms: u64) {
+        self.0.store(ms, Ordering::SeqCst);
     }
 }
 
@@ -64,14 +67,14 @@ impl gateway::Clock for DoorClock {
 }
 
 /// The embedded log with append times of the test's clock in place of the machine's.
-pub(super) struct TimedLog {
+pub(crate) struct TimedLog {
     inner: Embedded,
     clock: Arc<HandClock>,
     times: Mutex<HashMap<(Stream, PartitionId, Position), UnixMillis>>,
 }
 
 impl TimedLog {
-    pub(super) fn new(inner: Embedded, clock: Arc<HandClock>) -> Self {
+    pub(crate) fn new(inner: Embedded, clock: Arc<HandClock>) -> Self {
         Self { inner, clock, times: Mutex::default() }
     }
 

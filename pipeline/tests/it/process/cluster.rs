@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use ingest::aws::Aws;
 use ingest::codec::decode_dead_letter;
+use ingest::lease::Leases;
+use ingest::lease::dynamodb::Dynamo;
 use ingest::log::kinesis::admin::{self, Mode};
 use ingest::log::kinesis::{Kinesis, OpenError, Options};
 use ingest::log::{Log, ReadLimits, Record, Stream};
 use ingest::partition::of_key;
 use ingest::table::{Capacity, Table};
+use pipeline::store::Stage;
 use tokio::sync::watch;
 
 use super::crash::{Game, House, play};
@@ -20,6 +23,7 @@ use super::harness::{BINARY, Client, Dice, Process, podium, until};
 use crate::doubles::Doubles;
 
 mod joining;
+mod outage;
 mod trouble;
 
 /// Partitions of the streams: more than shards, so that a shard carries several.
@@ -43,7 +47,9 @@ enum Blow {
     /// Streams get another number of shards.
     Reshard,
     /// A grader is told to stop, and another started.
-    Replace,
+    ReplaceGrade,
+    /// So is a ranker.
+    ReplaceRank,
 }
 
 /// A cluster of separate processes.
@@ -58,14 +64,18 @@ struct Cluster {
     shards: usize,
     /// More settings of the graders.
     grading: Vec<&'static str>,
+    /// Processes of each kind.
+    each: usize,
+    /// What the names of the streams begin with.
+    prefix: &'static str,
 }
 
 impl Cluster {
     async fn start(shards: u32, blows: &[Blow]) -> Self {
-        Self::start_with(shards, blows, &[]).await
+        Self::start_with(shards, blows, 2, &[]).await
     }
 
-    async fn start_with(shards: u32, blows: &[Blow], grading: &[&'static str]) -> Self {
+    async fn start_with(shards: u32, blows: &[Blow], each: usize, grading: &[&'static str]) -> Self {
         let doubles = Doubles::start((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let aws = Aws::local(&doubles.endpoint()).await;
         admin::create(&aws, "podium-", PARTITIONS, Mode::Provisioned { shards }, None, &[]).await.unwrap();
@@ -81,6 +91,8 @@ impl Cluster {
             blows: blows.to_vec(),
             shards: shards as usize,
             grading: grading.to_vec(),
+            each,
+            prefix: "podium-",
         };
         cluster.fill().await;
         cluster
@@ -93,20 +105,27 @@ impl Cluster {
     fn launch_with(&self, data: &Path, stage: &str, args: &[&str]) -> Process {
         let mut command = Command::new(BINARY);
         command.arg(stage).args(SETTINGS).args(args).arg("--data").arg(data);
-        command.env("AWS_ENDPOINT_URL", self.doubles.endpoint()).env("AWS_REGION", "us-east-1");
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        Process::spawn(&mut command)
+        if !args.contains(&"--prefix") {
+            command.args(["--prefix", self.prefix]);
+        }
+        self.spawn(&mut command)
     }
 
-    /// Starts what is missing: two of each.
+    fn spawn(&self, command: &mut Command) -> Process {
+        command.env("AWS_ENDPOINT_URL", self.doubles.endpoint()).env("AWS_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        Process::spawn(command)
+    }
+
+    /// Starts what is missing.
     async fn fill(&mut self) {
-        while self.graders.len() < 2 {
+        while self.graders.len() < self.each {
             self.graders.push(self.launch("grade", &self.grading));
         }
-        while self.rankers.len() < 2 {
+        while self.rankers.len() < self.each {
             self.rankers.push(self.launch("rank", &[]));
         }
-        while self.gateways.len() < 2 {
+        while self.gateways.len() < self.each {
             let mut gateway = self.launch("gateway", &["--listen", "127.0.0.1:0"]);
             let announced = |line: &str| {
                 line.strip_prefix("Podium's gateway is up at http://")?.trim_end_matches('/').parse().ok()
@@ -119,6 +138,25 @@ impl Cluster {
 
     fn client(&self) -> Client {
         Client::new(self.gateways[0].1)
+    }
+
+    /// Returns who works on what.
+    async fn owners(&self, stage: Stage) -> Vec<String> {
+        let leases = Dynamo::new(Table::open(&self.aws, "podium").await.unwrap(), stage.name());
+        leases.list().await.unwrap().into_iter().filter_map(|lease| lease.owner).collect()
+    }
+
+    /// Tells a worker to stop, which leaves nothing behind.
+    async fn retire(&mut self, stage: Stage, which: usize) {
+        let workers = if stage == Stage::Grade { &mut self.graders } else { &mut self.rankers };
+        let mut leaving = workers.remove(which);
+        let named = |line: &str| Some(line.split_once(" is up as ")?.1.to_owned());
+        let name = leaving.line(named).await.expect("it said its name");
+        leaving.signal("TERM");
+        let ended = leaving.end().await;
+        assert!(ended.status.success(), "{ended:?}");
+        let owners = self.owners(stage).await;
+        assert!(!owners.contains(&name), "{name} still owns something: {owners:?}");
     }
 }
 
@@ -150,12 +188,8 @@ impl House for Cluster {
         match blow {
             Blow::KillGrade => drop(self.graders.remove(which)),
             Blow::KillRank => drop(self.rankers.remove(which)),
-            Blow::Replace => {
-                let leaving = self.graders.remove(which);
-                leaving.signal("TERM");
-                let ended = leaving.end().await;
-                assert!(ended.status.success(), "{ended:?}");
-            }
+            Blow::ReplaceGrade => self.retire(Stage::Grade, which).await,
+            Blow::ReplaceRank => self.retire(Stage::Rank, which).await,
             Blow::PauseGrade | Blow::PauseRank => {
                 let paused =
                     if blow == Blow::PauseGrade { &self.graders[which] } else { &self.rankers[which] };
@@ -207,7 +241,7 @@ fn game(seed: u64, blows: &[Blow]) -> Game {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_workers_lose_nothing_and_others_take_over() {
-    let blows = [Blow::KillGrade, Blow::KillRank, Blow::KillGateway, Blow::Replace, Blow::KillGrade];
+    let blows = [Blow::KillGrade, Blow::KillRank, Blow::KillGateway, Blow::ReplaceGrade, Blow::ReplaceRank];
     play(game(11, &blows), Cluster::start(2, &blows).await).await;
 }
 
@@ -308,7 +342,7 @@ async fn a_poison_record_is_set_aside_and_the_partition_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_quiz_is_forgotten_across_take_overs() {
-    let mut cluster = Cluster::start_with(2, &[], &forget::KEEP).await;
+    let mut cluster = Cluster::start_with(2, &[], 2, &forget::KEEP).await;
     let who = forget::play(&cluster.host().await).await;
     cluster.come_back().await;
     forget::forgotten(&cluster.host().await, who).await;

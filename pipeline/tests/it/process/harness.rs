@@ -119,6 +119,11 @@ impl Process {
         Ended { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
     }
 
+    /// Returns what it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

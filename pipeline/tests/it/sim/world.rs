@@ -323,7 +323,8 @@ impl Future for Pause {
             None => world.now + self.ms,
         };
         self.until = Some(until);
-        world.wake = Some(until);
+        // A task that waits for several things goes on with the first.
+        world.wake = Some(world.wake.map_or(until, |earlier| earlier.min(until)));
         if let Some(on) = self.wakes_on {
             let task = world.task;
             world.waiting.insert(task, on);

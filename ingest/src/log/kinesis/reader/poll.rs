@@ -18,6 +18,10 @@ use crate::error::ReadError;
 /// Pause between calls while there is more: five a second are a shard's quota.
 const BEHIND: Duration = Duration::from_millis(200);
 
+/// Answers without a record that come no nearer to the end of the shard, after which the place to begin with is given up:
+/// one that is past the retention has been seen to lead nowhere for ever.
+const STUCK_AFTER: u32 = 20;
+
 pub(super) struct Poller {
     client: Client,
     /// Pause between calls at the end of the shard.
@@ -35,15 +39,26 @@ impl Poller {
         let mut backoff = Backoff::default();
         let mut iterator: Option<String> = None;
         let mut next_at = Instant::now();
+        let mut stuck = Stuck::default();
         loop {
             self.buffers.has_room().await;
             tokio::time::sleep_until(next_at).await;
             let began = Instant::now();
             match self.fetch(iterator.take()).await {
                 Ok(Fetched::Ended) => return,
-                Ok(Fetched::Next { iterator: next, is_behind }) => {
+                Ok(Fetched::Next { iterator: next, is_behind, empty_at }) => {
                     backoff.reset();
                     iterator = Some(next);
+                    if stuck.is_it(empty_at) && matches!(self.buffers.next(), Start::At(_)) {
+                        let (stream, shard) = (&self.buffers.name, &self.buffers.shard.id);
+                        tracing::warn!(
+                            stream,
+                            shard,
+                            "nothing comes from where to begin; trying the oldest record"
+                        );
+                        self.buffers.start_over();
+                        iterator = None;
+                    }
                     next_at = began + if is_behind { self.interval.min(BEHIND) } else { self.interval };
                 }
                 Err(Refusal::Expired) => {}
@@ -53,6 +68,12 @@ impl Poller {
                     metrics::counter!("podium_kinesis_get_throttled_total").increment(1);
                     tracing::debug!(stream, shard = self.buffers.shard.id, "reads are throttled");
                     backoff.pause().await;
+                }
+                // What a stream has no more, some answer to as if it never was.
+                Err(Refusal::Failed(ReadError::Corrupt(reason))) if self.buffers.may_start_over() => {
+                    let (stream, shard) = (&self.buffers.name, &self.buffers.shard.id);
+                    tracing::warn!(stream, shard, reason, "trying the oldest record");
+                    self.buffers.start_over();
                 }
                 Err(Refusal::Failed(error)) => {
                     let is_final = matches!(error, ReadError::Corrupt(_));
@@ -74,19 +95,45 @@ impl Poller {
         };
         let answer = get(&self.client, iterator).await?;
         let is_full = answer.records().len() >= ANSWER_RECORDS_MAX;
-        let is_behind = answer.millis_behind_latest().unwrap_or_default() > 0 || is_full;
+        let behind_ms = answer.millis_behind_latest().unwrap_or_default();
+        let is_behind = behind_ms > 0 || is_full;
+        let empty_at = answer.records().is_empty().then_some(behind_ms).filter(|ms| *ms > 0);
         let bytes: usize = answer.records().iter().map(|record| record.data().as_ref().len()).sum();
         metrics::counter!("podium_kinesis_get_bytes_total").increment(bytes as u64);
         let next = answer.next_shard_iterator;
         let ended = next.is_none();
         self.buffers.take(answer.records, !is_behind, ended).map_err(Refusal::Failed)?;
-        Ok(next.map_or(Fetched::Ended, |iterator| Fetched::Next { iterator, is_behind }))
+        Ok(next.map_or(Fetched::Ended, |iterator| Fetched::Next { iterator, is_behind, empty_at }))
     }
 }
 
 enum Fetched {
-    Next { iterator: String, is_behind: bool },
+    Next {
+        iterator: String,
+        is_behind: bool,
+        /// How far behind an answer without a record was, in milliseconds.
+        empty_at: Option<i64>,
+    },
     Ended,
+}
+
+/// Counts answers without a record that come no nearer to the end.
+#[derive(Default)]
+struct Stuck {
+    least_ms: i64,
+    count: u32,
+}
+
+impl Stuck {
+    /// Takes in one more answer; tells whether there were too many.
+    fn is_it(&mut self, empty_at: Option<i64>) -> bool {
+        match empty_at {
+            Some(ms) if self.count > 0 && ms >= self.least_ms => self.count += 1,
+            Some(ms) => *self = Self { least_ms: ms, count: 1 },
+            None => *self = Self::default(),
+        }
+        self.count >= STUCK_AFTER
+    }
 }
 
 /// Why a call returned nothing.

@@ -87,6 +87,8 @@ async fn a_table_stays_with_its_streams() {
         blows: Vec::new(),
         shards: 1,
         grading: Vec::new(),
+        each: 1,
+        prefix: "podium-",
     };
     let ends = async |stage: &str, args: &[&str]| {
         let gateway = if stage == "gateway" { &["--listen", "127.0.0.1:0"][..] } else { &[] };

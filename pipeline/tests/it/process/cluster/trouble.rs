@@ -67,7 +67,7 @@ async fn an_added_worker_takes_shards_over() {
 /// Stages read by enhanced fan-out as by polling.
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_may_read_by_enhanced_fan_out() {
-    let cluster = Cluster::start_with(2, &[], &["--fan-out", "quick"]).await;
+    let cluster = Cluster::start_with(2, &[], 2, &["--fan-out", "quick"]).await;
     let host = cluster.host().await;
     let (participant, _) = forget::play(&host).await;
     let place = host.get(&format!("/v1/quizzes/goes/participants/{participant}")).await.expect(200);

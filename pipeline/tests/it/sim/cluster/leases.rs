@@ -179,6 +179,14 @@ impl Beats for SimBeats {
         .boxed()
     }
 
+    fn remove<'a>(&'a self, _stage: Stage, _worker: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn sweep(&self, _stage: Stage) -> BoxFuture<'_, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+
     fn all<'a>(&'a self, stage: Stage) -> BoxFuture<'a, Result<Vec<Beat>, StoreError>> {
         async move {
             let caller = self.caller;

@@ -102,6 +102,22 @@ struct Desk {
     retires: bool,
 }
 
+/// A unit that is run; no more when dropped.
+struct Owned(Arc<Pulses>, Unit);
+
+impl Owned {
+    fn new(pulses: &Arc<Pulses>, unit: Unit) -> Self {
+        pulses.own(unit);
+        Self(pulses.clone(), unit)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.disown(self.1);
+    }
+}
+
 /// Tells the others how far this process is, until it ends.
 async fn herald<O: Operator<Event: Sync>>(life: Arc<Life<O>>) {
     let caller = Caller::Process;
@@ -273,7 +289,6 @@ impl<O: Operator<Event: Sync>> Life<O> {
     async fn part(self: Arc<Self>, key: String, epoch: u64, partition: PartitionId) {
         let unit = Unit { stage: self.stage, partition };
         let ended = self.work(&key, epoch, unit).await;
-        self.pulses.disown(unit);
         let part = match ended {
             Ok(part) => part,
             Err(error) => {
@@ -291,7 +306,7 @@ impl<O: Operator<Event: Sync>> Life<O> {
 
     async fn work(&self, key: &str, epoch: u64, unit: Unit) -> Result<Part, RunError> {
         let mut runner = Runner::acquire(self.parts(key, unit), unit).await?;
-        self.pulses.own(unit);
+        let _owned = Owned::new(&self.pulses, unit);
         self.world.lock().note("acquired", &[self.number as u64, runner.header().epoch]);
         while self.holds(key, epoch) {
             if runner.step().await?.closed {
