@@ -244,10 +244,13 @@ async fn a_partition_that_is_not_asked_for_holds_nobody_up() {
     for _ in 0..40 {
         log.append(vec![record(STREAM, 0, vec![7u8; 900_000])]).await.unwrap();
     }
-    log.append(vec![record(STREAM, 1, "behind them")]).await.unwrap();
+    let first = log.append(vec![record(STREAM, 1, "behind them")]).await.unwrap()[0].position;
     let shard = &log.shards(STREAM).await.unwrap()[0];
     let reader = log.shard(STREAM, shard, BTreeMap::from([(PartitionId(1), None)]));
     assert_eq!(texts(&reader, 1, None, 1).await, ["behind them"]);
+    log.append(vec![record(STREAM, 1, "later")]).await.unwrap();
+    let later = reader.read(STREAM, PartitionId(1), Some(first), WAIT).await.unwrap();
+    assert_eq!(later.records.len(), 1, "it is read on");
 }
 
 /// Some have seen a place past the retention answer with nothing, and the same distance to the end, for ever.
