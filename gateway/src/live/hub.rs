@@ -27,7 +27,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Runs until aborted, or until the views end the feed.
+    /// Runs until aborted, until the views end the feed, or until there is no such quiz any more.
     pub(super) async fn run(mut self) {
         let start = Instant::now();
         let elapsed = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -36,10 +36,15 @@ impl Task {
         let mut newest: Option<Arc<Published>> = None;
         loop {
             let expected = *self.feed.borrow_and_update();
-            let state = self.read().await.unwrap_or_else(|Unavailable(reason)| {
-                tracing::warn!(reason, "the live feed could not be read");
-                None
-            });
+            let state = match self.read().await {
+                Ok(Some(state)) => Some(state),
+                // Watchers are told by the end of their connection, and who comes back by 404.
+                Ok(None) => return,
+                Err(Unavailable(reason)) => {
+                    tracing::warn!(reason, "the live feed could not be read");
+                    None
+                }
+            };
             let behind = state.as_ref().is_none_or(|state| state.feed < expected);
             let next = state.and_then(|state| match &newest {
                 Some(published) => published.next(state, self.settings.ring_frames),

@@ -30,6 +30,8 @@ pub struct Herald {
     pub worker: String,
     /// Time between two pulses: a view is at least this old.
     pub interval: Duration,
+    /// The time from a close to its Seal, if this worker grades.
+    pub grace: Option<Duration>,
 }
 
 /// A pulse or beat could not be left. The next one says more.
@@ -86,7 +88,8 @@ impl Herald {
             self.log.append(chunk.to_vec()).await?;
         }
         told.extend(news.into_iter().map(|reached| (reached.partition, reached)));
-        self.beats.put(Stage::Grade, &self.worker, &Beat { graded, ranked: Vec::new() }).await?;
+        let grace_ms = self.grace.map(|grace| grace.as_millis() as u64);
+        self.beats.put(Stage::Grade, &self.worker, &Beat { graded, ranked: Vec::new(), grace_ms }).await?;
         Ok(())
     }
 
@@ -109,7 +112,7 @@ impl Herald {
     /// [`Unheard`].
     pub async fn rank(&self) -> Result<(), Unheard> {
         let ranked = self.pulses.ranked(self.log.partitions());
-        let beat = Beat { graded: Vec::new(), ranked };
+        let beat = Beat { ranked, ..Beat::default() };
         self.beats.put(Stage::Rank, &self.worker, &beat).await?;
         Ok(())
     }

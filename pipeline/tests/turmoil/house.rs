@@ -1,10 +1,10 @@
 //! Gateways and workers as the binary wires them, on hosts of the simulation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gateway::admission::Timing;
+use gateway::app::Readiness;
 use gateway::auth::Issuer;
 use gateway::{App, Clock, SystemClock};
 use hyper_util::service::TowerToHyperService;
@@ -111,7 +111,7 @@ pub(crate) async fn gateway(world: World) -> turmoil::Result {
     let notices = Arc::new(Notices::default());
     let clock = Arc::new(SystemClock);
     let settings =
-        replicas::Settings { tick: VIEW_TICK, participants_max: 1_000, offset_max: timing().margin() };
+        replicas::Settings { tick: VIEW_TICK, participants_max: 1_000, ..replicas::Settings::of(timing()) };
     let replicas =
         Replicas::new(store, Arc::new(table), notices.clone(), clock.clone(), log.partitions(), settings);
     let replicas = Arc::new(replicas);
@@ -119,7 +119,7 @@ pub(crate) async fn gateway(world: World) -> turmoil::Result {
         let replicas = replicas.clone();
         async move { replicas.follow().await }
     });
-    let ready = Arc::new(AtomicBool::new(false));
+    let ready = Arc::new(Readiness::starting());
     let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
     let settings = gateway::Settings { timing: timing(), ..gateway::Settings::default() };
     let metrics = Arc::new(String::new);
@@ -128,10 +128,10 @@ pub(crate) async fn gateway(world: World) -> turmoil::Result {
     let app = App::new(parts);
     tokio::spawn(async move {
         let begun = SystemClock.now();
-        while replicas.oldest() < begun {
+        while replicas.graded().0 < begun {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        ready.store(true, Ordering::Release);
+        ready.set(Ok(()));
     });
     Ok(net::serve(TowerToHyperService::new(gateway::router(app))).await?)
 }
@@ -172,8 +172,9 @@ async fn work<O: Operator>(world: World, operator: O) -> turmoil::Result {
     let durations = plan::Settings { duration: LEASE, ..plan::Settings::default() };
     let planner = Planner::new(worker.clone(), durations, life);
     let looks = worker::Settings { tick: LEASE_TICK, shards_every: SHARDS_EVERY };
+    let (interval, grace) = (PULSE, Some(timing().grace()));
     let herald =
-        Herald { log: Arc::new(log), beats: Arc::new(table), pulses, clock, worker, interval: PULSE };
+        Herald { log: Arc::new(log), beats: Arc::new(table), pulses, clock, worker, interval, grace };
     tokio::spawn(async move { herald.run(stage).await });
     let (_stop, stopped) = watch::channel(false);
     Ok(Worker::new(tools, leases, planner, looks).run(stopped).await?)
