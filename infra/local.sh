@@ -7,6 +7,7 @@
 #   infra/local.sh --release    a release build, for load
 #
 # PODIUM_LISTEN (127.0.0.1:8080) is where the gateway serves, PODIUM_DATA (podium-data) where its issuer's key is.
+# Needs bash 4.3 or newer, which has `wait -n`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -21,7 +22,7 @@ listen=${PODIUM_LISTEN:-127.0.0.1:8080}
 data=${PODIUM_DATA:-podium-data}
 bin=${CARGO_TARGET_DIR:-$root/target}/$profile
 
-(cd "$root" && cargo build --quiet --locked "${build[@]}" --workspace --features cluster --bin podium --example doubles)
+(cd "$root" && cargo build --quiet --locked ${build[@]+"${build[@]}"} --workspace --features cluster --bin podium --example doubles)
 
 work=$(mktemp -d)
 stages=()
@@ -31,8 +32,8 @@ status=0
 # Stages first: they give their leases back and store what they did, for which they need the doubles.
 stop() {
     trap '' INT TERM
-    for pid in "${stages[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${stages[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for pid in ${stages[@]+"${stages[@]}"}; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in ${stages[@]+"${stages[@]}"}; do wait "$pid" 2>/dev/null || true; done
     [ -z "$doubles" ] || kill -TERM "$doubles" 2>/dev/null || true
     [ -z "$doubles" ] || wait "$doubles" 2>/dev/null || true
     rm -rf "$work"
