@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_right_is_never_blamed() {
-        for ahead in [-20, 0, 300] {
+        for ahead in [0, 300, 1_000] {
             assert_eq!(measured(ahead).certain_ms(), 0, "{ahead}");
         }
         let one = Offset::default();

@@ -29,6 +29,7 @@ use pipeline::store::dynamodb::{self, DynamoStore};
 use pipeline::views::boards::Boards;
 use pipeline::views::notices::Notices;
 use pipeline::views::replicas::{self, Replicas};
+use pipeline::views::tails::Tails;
 use pipeline::wire::cluster::Streams;
 use tokio::sync::watch;
 
@@ -106,6 +107,7 @@ async fn connect(world: &World) -> Engines {
 /// Runs a gateway until the host crashes.
 pub(crate) async fn gateway(world: World) -> turmoil::Result {
     let Engines { log, table, store } = connect(&world).await;
+    let tails = Tails::new(Arc::new(Streams(log.clone())));
     let log: Arc<dyn Log> = Arc::new(log);
     let log: Arc<dyn Log> = if world.bug == Bug::HastyGateway { Arc::new(Hasty(log)) } else { log };
     let notices = Arc::new(Notices::default());
@@ -114,7 +116,7 @@ pub(crate) async fn gateway(world: World) -> turmoil::Result {
         replicas::Settings { tick: VIEW_TICK, participants_max: 1_000, ..replicas::Settings::of(timing()) };
     let replicas =
         Replicas::new(store, Arc::new(table), notices.clone(), clock.clone(), log.partitions(), settings);
-    let replicas = Arc::new(replicas);
+    let replicas = Arc::new(replicas.counted(tails));
     tokio::spawn({
         let replicas = replicas.clone();
         async move { replicas.follow().await }

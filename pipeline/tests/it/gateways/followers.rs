@@ -49,15 +49,18 @@ async fn both_wires_carry_the_feed_of_a_copy() {
 
 #[tokio::test]
 async fn a_feed_goes_on_when_its_copy_is_loaded_anew() {
-    let (mut house, a, b, players) = stage(SHORT, 64, 1).await;
+    let (mut house, a, b, _) = stage(SHORT, 64, 1).await;
+    // An open question would make the feed look at its close.
+    house.command(&a, "geo", json!({"type": "close_question", "question": "q1"})).await;
+    house.b_catches_up().await;
     let c = Copied::new(&house, &b);
     c.replicas.tick().await.unwrap();
     let mut events = watch(&c.door, "geo", None).await;
     let mut screen = Screen::default();
     screen.take(events.next().await);
     c.shelf.is_forgetful.store(true, Ordering::SeqCst);
-    for player in &players[..3] {
-        score(&mut house, &a, player).await;
+    for name in ["Ana", "Ben", "Cleo"] {
+        house.join(&a, "geo", name).await;
         house.b_catches_up().await;
         c.replicas.tick().await.unwrap();
         // Nobody but the feed asks for the copy.
@@ -310,6 +313,9 @@ async fn a_watcher_from_a_gateway_that_is_ahead_is_not_sent_back() {
     score(&mut house, &a, &players[0]).await;
     let seen = newest(&a, "geo").await;
     assert!(newest(&b, "geo").await < seen);
+    // The feed runs, and is behind.
+    let mut stays = watch(&b, "geo", None).await;
+    assert!(stays.next().await.id < seen);
     let mut events = watch(&b, "geo", Some(&seen.to_string())).await;
     assert!(poll!(pin!(events.next())).is_pending(), "what was seen is waited for");
     house.b_catches_up().await;
