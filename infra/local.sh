@@ -7,6 +7,7 @@
 #   infra/local.sh --release    a release build, for load
 #
 # PODIUM_LISTEN (127.0.0.1:8080) is where the gateway serves, PODIUM_DATA (podium-data) where its issuer's key is.
+# Needs bash 4.3 or newer, which has `wait -n`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -21,7 +22,7 @@ listen=${PODIUM_LISTEN:-127.0.0.1:8080}
 data=${PODIUM_DATA:-podium-data}
 bin=${CARGO_TARGET_DIR:-$root/target}/$profile
 
-(cd "$root" && cargo build --quiet --locked "${build[@]}" --workspace --features cluster --bin podium --example doubles)
+(cd "$root" && cargo build --quiet --locked ${build[@]+"${build[@]}"} --workspace --features cluster --bin podium --example doubles)
 
 work=$(mktemp -d)
 stages=()
@@ -33,14 +34,14 @@ status=0
 # ended after a while, such as when the doubles are gone, is killed.
 stop() {
     trap '' INT TERM
-    for pid in "${stages[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in ${stages[@]+"${stages[@]}"}; do kill -TERM "$pid" 2>/dev/null || true; done
     for _ in $(seq 150); do
-        alive=$(for pid in "${stages[@]}"; do kill -0 "$pid" 2>/dev/null && echo "$pid" || true; done)
+        alive=$(for pid in ${stages[@]+"${stages[@]}"}; do kill -0 "$pid" 2>/dev/null && echo "$pid" || true; done)
         [ -n "$alive" ] || break
         sleep 0.1
     done
     for pid in $alive; do kill -KILL "$pid" 2>/dev/null || true; done
-    for pid in "${stages[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for pid in ${stages[@]+"${stages[@]}"}; do wait "$pid" 2>/dev/null || true; done
     [ -z "$doubles" ] || kill -TERM "$doubles" 2>/dev/null || true
     [ -z "$doubles" ] || wait "$doubles" 2>/dev/null || true
     rm -rf "$work"

@@ -1,7 +1,6 @@
 //! What the gateway is made of: the log, the views, a clock, the issuer and the settings, put together once.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ingest::log::Log;
@@ -74,6 +73,26 @@ impl Default for Settings {
 /// Writes the metrics in the Prometheus text format.
 pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// What `/readyz` says: yes, or why not.
+#[derive(Debug)]
+pub struct Readiness(Mutex<Option<String>>);
+
+impl Readiness {
+    /// Returns one that says no until it is told otherwise.
+    pub fn starting() -> Self {
+        Self(Mutex::new(Some("starting".into())))
+    }
+    /// Says yes from now on, or why not.
+    pub fn set(&self, ready: Result<(), String>) {
+        // Nothing panics while holding it.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready.err();
+    }
+    /// Returns why not; `None`: ready.
+    pub fn why_not(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What the wiring hands in.
 pub struct Parts {
     /// Where answers, joins and commands go.
@@ -84,8 +103,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Mints and checks tokens.
     pub issuer: Issuer,
-    /// Whether `/readyz` says yes.
-    pub ready: Arc<AtomicBool>,
+    /// What `/readyz` says.
+    pub ready: Arc<Readiness>,
     /// What `/metrics` says.
     pub metrics: Render,
     /// The settings.
@@ -102,8 +121,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Mints and checks tokens.
     pub issuer: Issuer,
-    /// Whether `/readyz` says yes.
-    pub ready: Arc<AtomicBool>,
+    /// What `/readyz` says.
+    pub ready: Arc<Readiness>,
     /// What `/metrics` says.
     pub metrics: Render,
     /// The settings.

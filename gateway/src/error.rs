@@ -99,7 +99,7 @@ codes! {
     ViewStale 503 "view_stale" "The view of the quiz is too old to decide; repeating the request is safe.";
     NotAcknowledged 503 "not_acknowledged" "The answer was written too late to be acknowledged; the receipt tells.";
     NotVisibleYet 503 "not_visible_yet" "Written, but not visible in time; repeating the request is safe.";
-    NotReady 503 "not_ready" "Starting or stopping.";
+    NotReady 503 "not_ready" "Starting, stopping, or without views that can be trusted.";
     Timeout 503 "timeout" "The request took too long; repeating it is safe.";
 }
 

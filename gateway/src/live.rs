@@ -10,6 +10,7 @@ use std::time::Duration;
 use operators::id::QuizId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::app::Clock;
 use crate::error::{Code, Error, Result};
@@ -35,6 +36,9 @@ pub struct Settings {
     pub hubs_max: usize,
     /// Watchers at once.
     pub watchers_max: usize,
+    /// How long a watcher that comes back from a gateway which is ahead of this one waits for what it has seen already:
+    /// as old as views may be.
+    pub catch_up_within: Duration,
     /// Silence after which server-sent events carry a comment.
     pub keep_alive: Duration,
     /// Time between WebSocket pings; a peer silent for two of them is dropped.
@@ -51,6 +55,7 @@ impl Default for Settings {
             rows_max: 100,
             hubs_max: 1_024,
             watchers_max: 20_000,
+            catch_up_within: Duration::from_secs(1),
             keep_alive: Duration::from_secs(15),
             ping: Duration::from_secs(20),
             write_within: Duration::from_secs(10),
@@ -88,10 +93,12 @@ pub(crate) struct Watch {
     draining: watch::Receiver<bool>,
     hubs: Arc<Mutex<Hubs>>,
     reader: Reader,
+    /// Until when a feed that is behind what the watcher has seen is waited for.
+    patient_until: Option<Instant>,
     _seat: OwnedSemaphorePermit,
 }
 
-/// The feed is over: the gateway stops, or its views did.
+/// The feed is over: the gateway stops, or there is no such quiz any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended;
 
@@ -156,6 +163,7 @@ impl Live {
             draining: self.draining.subscribe(),
             hubs: self.hubs.clone(),
             reader: Reader::new(resume),
+            patient_until: resume.map(|_| Instant::now() + self.settings.catch_up_within),
             _seat: seat,
         }
     }
@@ -176,14 +184,28 @@ fn lock(hubs: &Mutex<Hubs>) -> MutexGuard<'_, Hubs> {
 impl Watch {
     /// Returns the frames that this watcher has not seen yet, oldest first; none when it is up to date.
     pub(crate) fn take(&mut self) -> Vec<Arc<Frame>> {
-        let published = self.published.borrow_and_update().clone();
-        published.map_or_else(Vec::new, |published| self.reader.take(&published))
+        let Some(published) = self.published.borrow_and_update().clone() else { return Vec::new() };
+        if self
+            .patient_until
+            .is_some_and(|until| self.reader.is_ahead_of(&published) && Instant::now() < until)
+        {
+            return Vec::new();
+        }
+        self.patient_until = None;
+        self.reader.take(&published)
     }
 
     /// Waits until there may be something to take.
     pub(crate) async fn changed(&mut self) -> std::result::Result<(), Ended> {
+        let patience = async {
+            match self.patient_until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             changed = self.published.changed() => changed.map_err(|_| Ended),
+            () = patience => Ok(()),
             _ = self.draining.wait_for(|draining| *draining) => Err(Ended),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
@@ -12,6 +13,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
+
+pub mod offset;
+
+use offset::Offset;
 
 /// Longest time of one try of a call. A page of 256 KB passes a slow line within it; a stuck connection is given up.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,6 +31,7 @@ const ATTEMPTS_MAX: u32 = 3;
 #[derive(Clone)]
 pub struct Aws {
     sdk: SdkConfig,
+    offset: Arc<Offset>,
 }
 
 impl fmt::Debug for Aws {
@@ -52,18 +58,20 @@ impl Aws {
     pub async fn from_env() -> Result<Self, AwsError> {
         let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
         let http = Builder::new().tls_provider(ring).build_https();
-        let sdk = base().http_client(http).load().await;
+        let offset = Arc::new(Offset::default());
+        let sdk = base().http_client(offset::observed(http, offset.clone())).load().await;
         if sdk.region().is_none() {
             return Err(AwsError::NoRegion);
         }
-        Ok(Self { sdk })
+        Ok(Self { sdk, offset })
     }
 
     /// Returns a connection to one address for all services over a client of the caller's: for doubles, with any keys.
     pub async fn at(endpoint: &str, http: SharedHttpClient) -> Self {
         let keys = aws_sdk_kinesis::config::Credentials::new("podium", "podium", None, None, "test");
         let base = base().region(Region::new("us-east-1")).endpoint_url(endpoint).credentials_provider(keys);
-        Self { sdk: base.http_client(http).load().await }
+        let offset = Arc::new(Offset::default());
+        Self { sdk: base.http_client(offset::observed(http, offset.clone())).load().await, offset }
     }
 
     /// Returns a connection to doubles at one address on this machine, without encryption.
@@ -83,6 +91,11 @@ impl Aws {
     /// Returns what clients are made from.
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
+    }
+
+    /// Returns what the answers tell of this machine's clock.
+    pub fn offset(&self) -> &Arc<Offset> {
+        &self.offset
     }
 }
 

@@ -3,4 +3,6 @@
 pub mod boards;
 pub mod local;
 pub mod notices;
+pub mod readiness;
 pub mod replicas;
+pub mod tails;

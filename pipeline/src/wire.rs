@@ -1,10 +1,10 @@
 //! The wiring: one place that puts log, stores, stages and gateway together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use gateway::app::Readiness;
 use gateway::auth::Issuer;
 use gateway::{App, SystemClock};
 use ingest::log::Log;
@@ -61,7 +61,7 @@ impl Stages {
         let rank = Arc::new(Rank::new(notices.clone()));
         let grade = Arc::new(Cache::new(grade, store.clone(), bounds));
         let rank = Arc::new(Cache::new(rank, store.clone(), bounds));
-        let rankings = Arc::new(InProcess::new(rank.clone(), store.clone(), progress.clone(), partitions));
+        let rankings = Arc::new(InProcess::new(rank.clone(), store.clone(), progress.clone(), log.clone()));
         let views = Arc::new(Boards::new(rankings.clone(), log.clone(), notices));
         let settings = Settings::default();
         let grade = Parts {
@@ -118,7 +118,7 @@ pub async fn up(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut runners = stages.spawn(&stopped);
 
-    let ready = Arc::new(AtomicBool::new(false));
+    let ready = Arc::new(Readiness::starting());
     let mut settings = gateway::Settings { timing: config.timing, ..gateway::Settings::default() };
     settings.live.interval = config.live_interval;
     let app = App::new(gateway::Parts {
@@ -141,7 +141,7 @@ pub async fn up(config: Config) -> anyhow::Result<()> {
         ended = &mut server => bail!("the gateway stopped: {ended:?}"),
     };
     tracing::info!("stopping: no new requests, finishing those in flight");
-    ready.store(false, Ordering::Release);
+    ready.set(Err("stopping".into()));
     close.send_replace(true);
     if let Ok(Err(error)) = server.await {
         tracing::warn!(%error, "the gateway did not stop cleanly");
@@ -167,7 +167,7 @@ async fn wait_for(mut flag: watch::Receiver<bool>) {
 
 /// Says that the process is ready once every stage has seen the end of its partitions.
 async fn announce(
-    ready: Arc<AtomicBool>,
+    ready: Arc<Readiness>,
     rankings: Arc<InProcess>,
     address: std::net::SocketAddr,
     data: std::path::PathBuf,
@@ -176,7 +176,7 @@ async fn announce(
     while rankings.oldest() < begun {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    ready.store(true, Ordering::Release);
+    ready.set(Ok(()));
     let took_ms = gateway::Clock::now(&SystemClock).since(begun);
     tracing::info!(took_ms, "ready: everything in the log is applied");
     let data = data.display();

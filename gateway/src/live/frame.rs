@@ -262,6 +262,11 @@ impl Reader {
         Self { resume, seen: None, feed: 0 }
     }
 
+    /// Tells whether the watcher has seen more, elsewhere, than there is here.
+    pub fn is_ahead_of(&self, published: &Published) -> bool {
+        self.resume.is_some_and(|resume| resume > published.state.feed)
+    }
+
     /// Returns the frames to send next, and notes them as sent. Their feed sequence never goes back.
     pub fn take(&mut self, published: &Published) -> Vec<Arc<Frame>> {
         let frames = &published.frames;

@@ -27,7 +27,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Runs until aborted, or until the views end the feed.
+    /// Runs until aborted, until the views end the feed, or until there is no such quiz any more.
     pub(super) async fn run(mut self) {
         let start = Instant::now();
         let elapsed = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -37,9 +37,9 @@ impl Task {
         loop {
             let expected = *self.feed.borrow_and_update();
             let state = match self.read().await {
-                // It was forgotten: the feed ends, and who asks again is told that there is no such quiz.
-                Ok(None) if newest.is_some() => return,
-                Ok(state) => state,
+                Ok(Some(state)) => Some(state),
+                // Watchers are told by the end of their connection, and who comes back by 404.
+                Ok(None) => return,
                 Err(Unavailable(reason)) => {
                     tracing::warn!(reason, "the live feed could not be read");
                     None

@@ -129,9 +129,9 @@ async fn converse(mut socket: WebSocket, mut watch: Watch, settings: &Settings) 
     }
 }
 
-/// Says that the server goes away and waits for the watcher's half of the closing handshake.
+/// Says that the feed is over, as the gateway stops or the quiz is no more, and waits for the watcher's half of the closing handshake.
 async fn close(mut socket: WebSocket) {
-    let away = CloseFrame { code: close_code::AWAY, reason: "the gateway is stopping".into() };
+    let away = CloseFrame { code: close_code::AWAY, reason: "the feed is over".into() };
     let shake = async {
         if socket.send(Message::Close(Some(away))).await.is_ok() {
             while let Some(Ok(_)) = socket.recv().await {}

@@ -1,7 +1,6 @@
 //! For operators: is it alive, is it ready, what does it count, and what can it do.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,7 +10,7 @@ use axum::routing::get;
 use bytes::Bytes;
 
 use crate::app::App;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 
 /// Alive: the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, body = String)))]
@@ -19,10 +18,13 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready: started, and not stopping.
+/// Ready: started, not stopping, and the views can be trusted. Otherwise 503 says why.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200, body = String)))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str> {
-    if app.ready.load(Ordering::Acquire) { Ok("ready\n") } else { Err(Code::NotReady.into()) }
+    match app.ready.why_not() {
+        None => Ok("ready\n"),
+        Some(reason) => Err(Error::new(Code::NotReady, reason)),
+    }
 }
 
 /// Metrics in the Prometheus text format, unless they have an address of their own.

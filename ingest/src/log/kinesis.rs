@@ -53,6 +53,8 @@ pub struct Options {
     pub consumer: Consumer,
     /// Pause between two polls at the end of a shard: five a second are the quota of all its readers together.
     pub poll: Duration,
+    /// Pause between two polls while there is more, if that is shorter.
+    pub catch_up: Duration,
     /// Records that may wait for one stream; over it the log is overloaded.
     pub queue_records_max: usize,
     /// Their bytes.
@@ -70,6 +72,8 @@ impl Default for Options {
             give_up: Duration::from_secs(5),
             consumer: Consumer::Polling,
             poll: Duration::from_millis(250),
+            // Five calls a second are a shard's quota.
+            catch_up: Duration::from_millis(200),
             queue_records_max: 32_768,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
             lost: Lost::Refused,

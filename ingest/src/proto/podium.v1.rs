@@ -698,6 +698,9 @@ pub struct Beat {
     /// by partition of `standings` (a rank worker)
     #[prost(message, repeated, tag = "2")]
     pub ranked: ::prost::alloc::vec::Vec<Ranked>,
+    /// from a close to its Seal (a grade worker); 0: not told
+    #[prost(uint64, tag = "3")]
+    pub grace_ms: u64,
 }
 /// How far one partition of `standings` is ranked and stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -20,6 +20,9 @@ pub struct Beat {
     pub graded: Vec<Reached>,
     /// Partitions of `standings` that it has ranked.
     pub ranked: Vec<(PartitionId, Ranked)>,
+    /// The time from a close to the Seal that it appends, of a worker that grades: gateways must not believe in a longer
+    /// one.
+    pub grace_ms: Option<u64>,
 }
 
 /// Where beats are left.
@@ -73,6 +76,7 @@ pub fn encode(beat: &Beat) -> Vec<u8> {
     let message = proto::Beat {
         graded: beat.graded.iter().map(reached).collect(),
         ranked: beat.ranked.iter().map(ranked).collect(),
+        grace_ms: beat.grace_ms.unwrap_or_default(),
     };
     message.encode_to_vec()
 }
@@ -84,7 +88,8 @@ pub fn encode(beat: &Beat) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<Beat, DecodeError> {
     let message = proto::Beat::decode(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
     let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| part::position(bytes)).transpose();
-    let mut beat = Beat::default();
+    let grace_ms = Some(message.grace_ms).filter(|&grace_ms| grace_ms > 0);
+    let mut beat = Beat { grace_ms, ..Beat::default() };
     for one in message.graded {
         beat.graded.push(Reached {
             partition: PartitionId(part::small(one.partition, "partition")?),
@@ -117,7 +122,8 @@ mod tests {
         let (graded, settled) = (UnixMillis(7), UnixMillis(5));
         let reached = Reached { partition: PartitionId(3), graded, settled, through };
         let ranked = Ranked { graded, settled, through: Some(through), position: None };
-        let beat = Beat { graded: vec![reached], ranked: vec![(PartitionId(9), ranked)] };
+        let beat =
+            Beat { graded: vec![reached], ranked: vec![(PartitionId(9), ranked)], grace_ms: Some(5_000) };
         assert_eq!(decode(&encode(&beat)), Ok(beat));
         assert!(decode(&[0x0a, 2, 8]).is_err());
     }

@@ -32,6 +32,8 @@ pub struct Herald {
     pub worker: String,
     /// Time between two pulses: a view is at least this old.
     pub interval: Duration,
+    /// The time from a close to its Seal, if this worker grades.
+    pub grace: Option<Duration>,
 }
 
 /// A pulse or beat could not be left. The next one says more.
@@ -99,10 +101,11 @@ impl Herald {
         // Effects of what these say are durable: they go to `standings` behind them.
         let tidings = Pulse { slowest: UnixMillis(0), reached: news.clone() };
         let tidings = encode_pulse(Stream::Standings, &tidings);
+        let grace_ms = self.grace.map(|grace| grace.as_millis() as u64);
         let (pulsed, heard, left) = join3(
             self.send(Stream::Submissions, mine, &pulse),
             self.send(Stream::Standings, (0..all).map(PartitionId).collect(), &tidings),
-            self.leave(Stage::Grade, Beat { graded, ranked: Vec::new() }),
+            self.leave(Stage::Grade, Beat { graded, ranked: Vec::new(), grace_ms }),
         )
         .await;
         if heard.is_ok() {
@@ -151,6 +154,6 @@ impl Herald {
     /// [`Unheard`].
     pub async fn rank(&self) -> Result<(), Unheard> {
         let ranked = self.pulses.ranked(self.log.partitions());
-        self.leave(Stage::Rank, Beat { graded: Vec::new(), ranked }).await
+        self.leave(Stage::Rank, Beat { ranked, ..Beat::default() }).await
     }
 }

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use gateway::views::{
     Awaited, BoardView, BooksView, Page, PlaceView, QuizView, Seen, Unavailable, Views, WaitError, newest,
 };
-use ingest::codec;
-use ingest::log::{Log, ReadLimits, Stream};
-use ingest::partition::{PartitionId, of_key, of_section};
+use ingest::log::Log;
+use ingest::partition::{PartitionId, of_key};
 use operators::effect::{Phase, Receipt, Slot};
-use operators::event::Event;
 use operators::id::{ParticipantId, Position, QuizId, UnixMillis};
 use operators::rank::Ranking;
 use tokio::sync::watch;
@@ -32,6 +30,10 @@ pub trait Source: Send + Sync + 'static {
     /// Returns a ranking, loading it if it is not in memory; a quiz that nobody published takes none.
     fn ranking<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Shared<Ranking>>>>;
 
+    /// Brings the ranking up to what is stored now, as something was not found that another gateway may have shown already;
+    /// tells whether it is worth looking once more.
+    fn renew<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<bool>>;
+
     /// Returns rows of the rank stage, as [`Store::scan`](crate::store::Store::scan) does.
     fn scan<'a>(
         &'a self,
@@ -48,8 +50,12 @@ pub trait Source: Send + Sync + 'static {
     /// Returns the time before which everything appended for a quiz is in its views.
     fn as_of(&self, quiz: &QuizId, sections: u16) -> UnixMillis;
 
-    /// Returns the position in a partition of `submissions` up to which everything is in the quiz's views.
-    fn through(&self, quiz: &QuizId, submissions: PartitionId) -> Option<Position>;
+    /// Counts the answers to sections of a quiz in the log after the last that the ranking has of each.
+    fn in_flight<'a>(
+        &'a self,
+        quiz: &'a QuizId,
+        marks: &'a [(u16, Option<Position>)],
+    ) -> BoxFuture<'a, Result<u64>>;
 }
 
 /// Views over rankings.
@@ -59,8 +65,8 @@ pub struct Boards {
     notices: Arc<Notices>,
 }
 
-/// Records read at once when counting what is in flight.
-const IN_FLIGHT_BLOCK: u64 = 2_048;
+/// Partitions whose lists of quizzes, and quizzes of a list, that are read at once.
+const READS_AT_ONCE: usize = 16;
 
 /// What a view gives, or that it could not be read.
 pub type Result<T> = std::result::Result<T, Unavailable>;
@@ -78,6 +84,20 @@ impl Boards {
     async fn ranking(&self, quiz: &QuizId) -> Result<Option<Shared<Ranking>>> {
         let state = self.source.ranking(quiz).await?;
         Ok(state.filter(|state| read(state).board().definition.is_some()))
+    }
+
+    /// Returns what `find` finds in a quiz's ranking. What it does not find may have come since the ranking was read, so
+    /// that is read once more before it is said that there is no such thing.
+    async fn find<T>(
+        &self,
+        quiz: &QuizId,
+        find: impl Fn(&Ranking) -> Option<T> + Send + Sync,
+    ) -> Result<Option<T>> {
+        let look = async || Ok(self.ranking(quiz).await?.and_then(|state| find(&read(&state))));
+        if let Some(found) = look().await? {
+            return Ok(Some(found));
+        }
+        if self.source.renew(quiz).await? { look().await } else { Ok(None) }
     }
 
     /// Returns all rows under a prefix.
@@ -106,32 +126,6 @@ impl Boards {
         let parts = rank::parts(quiz, rows).map_err(|error| Unavailable(error.to_string()))?;
         let view = quiz_view(&Ranking::assemble(quiz.clone(), parts));
         Ok(view.map(|view| Arc::new(QuizView { participants, ..Arc::unwrap_or_clone(view) })))
-    }
-
-    /// Counts the answers of a section in the log after `after`, the last that the ranking has of it.
-    async fn in_flight(&self, quiz: &QuizId, section: u16, after: Option<Position>) -> Result<u64> {
-        let partition: PartitionId = of_section(quiz, section, self.log.partitions());
-        // A quiz at rest may share its partition with one that is not: what lies between was looked at already.
-        let mut after = after.max(self.source.through(quiz, partition));
-        let mut count = 0;
-        loop {
-            let limits = ReadLimits {
-                records_max: IN_FLIGHT_BLOCK as usize,
-                bytes_max: 4 << 20,
-                wait: Duration::ZERO,
-            };
-            let batch = self.log.read(Stream::Submissions, partition, after, limits).await;
-            let batch = batch.map_err(|error| Unavailable(error.to_string()))?;
-            count += batch.records.iter().filter(|record| is_answer(&record.payload, quiz, section)).count()
-                as u64;
-            let Some(last) = batch.records.last() else { return Ok(count) };
-            // The embedded log never makes a reader wait, and other requests must have their turn.
-            tokio::task::yield_now().await;
-            after = Some(last.stamp.position);
-            if batch.at_end {
-                return Ok(count);
-            }
-        }
     }
 
     /// Looks for something awaited.
@@ -165,11 +159,6 @@ impl Boards {
     }
 }
 
-fn is_answer(payload: &[u8], quiz: &QuizId, section: u16) -> bool {
-    let Ok(envelope) = codec::decode_envelope(payload) else { return false };
-    envelope.quiz == *quiz && envelope.section == section && matches!(envelope.event, Event::Answer(_))
-}
-
 /// Returns what the gateway needs to know of a quiz, or `None` while it is not published.
 pub fn quiz_view(ranking: &Ranking) -> Option<Arc<QuizView>> {
     let definition = ranking.board().definition.clone()?;
@@ -195,12 +184,7 @@ impl Views for Boards {
     }
 
     fn quiz<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<Arc<QuizView>>>> {
-        async move {
-            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
-            let ranking = read(&state);
-            Ok(self.notices.view(&ranking, quiz_view))
-        }
-        .boxed()
+        async move { self.find(quiz, |ranking| self.notices.view(ranking, quiz_view)).await }.boxed()
     }
 
     fn quizzes<'a>(
@@ -211,18 +195,18 @@ impl Views for Boards {
         async move {
             let prefix = index_key(None);
             let after = after.map(|after| index_key(Some(after)));
-            let mut entries = Vec::new();
-            for partition in (0..self.log.partitions()).map(PartitionId) {
-                let rows = self.source.scan(partition, &prefix, after.as_deref(), limit).await?;
-                entries.extend(rows.iter().filter_map(index_entry));
-            }
+            let partitions = (0..self.log.partitions()).map(PartitionId);
+            let scans =
+                partitions.map(|partition| self.source.scan(partition, &prefix, after.as_deref(), limit));
+            let rows: Vec<_> = stream::iter(scans).buffer_unordered(READS_AT_ONCE).try_collect().await?;
+            let mut entries: Vec<_> = rows.iter().flatten().filter_map(index_entry).collect();
             entries.sort();
             entries.truncate(limit);
-            let mut views = Vec::with_capacity(entries.len());
-            for (quiz, participants) in entries {
-                views.extend(self.glance(&quiz, participants).await?);
-            }
-            Ok(views)
+            let glances = entries
+                .into_iter()
+                .map(|(quiz, participants)| async move { self.glance(&quiz, participants).await });
+            let views: Vec<_> = stream::iter(glances).buffered(READS_AT_ONCE).try_collect().await?;
+            Ok(views.into_iter().flatten().collect())
         }
         .boxed()
     }
@@ -234,23 +218,21 @@ impl Views for Boards {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<BoardView>>> {
         async move {
-            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
-            let ranking = read(&state);
-            let (rows, next) = match page {
-                Page::After(cursor) => ranking.page(cursor, limit),
-                Page::Around(participant) => match ranking.around(participant, limit) {
-                    Some(rows) => (rows, None),
-                    None => return Ok(None),
-                },
-            };
-            Ok(Some(BoardView {
-                revision: ranking.header().revision,
-                feed: ranking.header().feed,
-                participants: ranking.len() as u64,
-                rule: ranking.rule(),
-                rows,
-                next,
-            }))
+            self.find(quiz, |ranking| {
+                let (rows, next) = match page {
+                    Page::After(cursor) => ranking.page(cursor, limit),
+                    Page::Around(participant) => (ranking.around(participant, limit)?, None),
+                };
+                Some(BoardView {
+                    revision: ranking.header().revision,
+                    feed: ranking.header().feed,
+                    participants: ranking.len() as u64,
+                    rule: ranking.rule(),
+                    rows,
+                    next,
+                })
+            })
+            .await
         }
         .boxed()
     }
@@ -261,10 +243,11 @@ impl Views for Boards {
         participant: ParticipantId,
     ) -> BoxFuture<'a, Result<Option<PlaceView>>> {
         async move {
-            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
-            let ranking = read(&state);
-            let found = ranking.row(participant).zip(ranking.percentile(participant));
-            Ok(found.map(|(row, percentile)| PlaceView { row, percentile }))
+            let place = |ranking: &Ranking| {
+                let (row, percentile) = ranking.row(participant).zip(ranking.percentile(participant))?;
+                Some(PlaceView { row, percentile })
+            };
+            self.find(quiz, place).await
         }
         .boxed()
     }
@@ -294,20 +277,16 @@ impl Views for Boards {
 
     fn books<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<BooksView>>> {
         async move {
-            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
-            let (books, marks) = {
-                let ranking = read(&state);
+            let found = self.find(quiz, |ranking| {
                 let sections = ranking.board().definition.as_ref().map_or(1, |d| d.source().sections);
                 let mark = |section| {
                     let mark = ranking.sections().get(&section);
                     (section, mark.filter(|mark| mark.newest.is_some()).map(|mark| mark.position))
                 };
-                (ranking.books(), (0..sections).map(mark).collect::<Vec<_>>())
-            };
-            let mut in_flight = 0;
-            for (section, after) in marks {
-                in_flight += self.in_flight(quiz, section, after).await?;
-            }
+                Some((ranking.books(), (0..sections).map(mark).collect::<Vec<_>>()))
+            });
+            let Some((books, marks)) = found.await? else { return Ok(None) };
+            let in_flight = self.source.in_flight(quiz, &marks).await?;
             Ok(Some(BooksView { books, in_flight }))
         }
         .boxed()
@@ -342,9 +321,8 @@ impl Views for Boards {
 
     fn feed<'a>(&'a self, quiz: &'a QuizId) -> BoxFuture<'a, Result<Option<watch::Receiver<u64>>>> {
         async move {
-            let Some(state) = self.ranking(quiz).await? else { return Ok(None) };
-            let feed = read(&state).header().feed;
-            Ok(Some(self.notices.feed(quiz, feed)))
+            let feed = self.find(quiz, |ranking| Some(ranking.header().feed)).await?;
+            Ok(feed.map(|feed| self.notices.feed(quiz, feed)))
         }
         .boxed()
     }

@@ -108,15 +108,13 @@ impl Notices {
         lock(&self.waiting).count > 0
     }
 
-    /// Returns the quizzes in which somebody waits for something.
-    pub fn awaited_quizzes(&self) -> BTreeSet<QuizId> {
-        lock(&self.waiting).places.keys().map(|(quiz, _)| quiz.clone()).collect()
-    }
-
-    /// Tells whether anybody watches a quiz or waits for something in it.
-    pub fn is_wanted(&self, quiz: &QuizId) -> bool {
-        lock(&self.feeds).get(quiz).is_some_and(|sender| !sender.is_closed())
-            || lock(&self.waiting).places.keys().any(|(of, _)| of == quiz)
+    /// Returns the quizzes that somebody watches, or in which somebody waits for something.
+    pub fn wanted(&self) -> BTreeSet<QuizId> {
+        let mut wanted: BTreeSet<QuizId> =
+            lock(&self.waiting).places.keys().map(|(quiz, _)| quiz.clone()).collect();
+        let feeds = lock(&self.feeds);
+        wanted.extend(feeds.iter().filter(|(_, sender)| !sender.is_closed()).map(|(quiz, _)| quiz.clone()));
+        wanted
     }
 
     /// Wakes who waits for what has become visible of a quiz whose feed is at `feed` now, and who watches it.
@@ -125,13 +123,22 @@ impl Notices {
         self.move_feed(quiz, feed);
     }
 
-    /// Wakes everybody who waits for something of a quiz: it may all have become visible.
-    pub fn seen_all(&self, quiz: &QuizId) {
-        let waiting = lock(&self.waiting);
-        let all = waiting.places.iter().filter(|((of, _), _)| of == quiz);
-        all.for_each(|(_, (sender, _))| {
-            sender.send_replace(Notice::Look);
-        });
+    /// Lets everybody look again who waits for something of a quiz or watches it: nobody knows what has changed, or
+    /// whether the quiz is still there.
+    pub fn look_again(&self, quiz: &QuizId) {
+        // What is kept of it may be of one that is no more.
+        lock(&self.views).remove(quiz);
+        {
+            let waiting = lock(&self.waiting);
+            let all = waiting.places.iter().filter(|((of, _), _)| of == quiz);
+            all.for_each(|(_, (sender, _))| {
+                sender.send_replace(Notice::Look);
+            });
+        }
+        if let Some(sender) = lock(&self.feeds).get(quiz) {
+            // The same number again is news as well.
+            sender.send_modify(|_| ());
+        }
     }
 
     fn move_feed(&self, quiz: &QuizId, feed: u64) {
@@ -151,6 +158,10 @@ impl Notices {
     pub fn feed(&self, quiz: &QuizId, feed: u64) -> watch::Receiver<u64> {
         let mut feeds = lock(&self.feeds);
         let sender = feeds.entry(quiz.clone()).or_insert_with(|| watch::channel(feed).0);
+        if sender.is_closed() {
+            // Nobody has seen it move. The quiz may be another one under the same id, whose feed begins anew.
+            *sender = watch::channel(feed).0;
+        }
         sender.send_if_modified(|newest| raise(newest, feed));
         sender.subscribe()
     }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::app::Render;
+use gateway::app::{Readiness, Render};
 use gateway::auth::{Issuer, KEY_FILE};
 use gateway::{App, SystemClock};
 use ingest::aws::Aws;
@@ -40,11 +39,14 @@ use crate::runner::progress::pulses::Pulses;
 use crate::stage::Operator;
 use crate::stage::grade::Grade;
 use crate::stage::rank::{Rank, Silence};
+use crate::store::Stage;
 use crate::store::dynamodb::{self, DynamoStore};
 use crate::telemetry;
 use crate::views::boards::Boards;
 use crate::views::notices::Notices;
+use crate::views::readiness::{Judge, Known};
 use crate::views::replicas::{self, Replicas};
+use crate::views::tails::Tails;
 
 /// Time between two looks of a worker at the leases.
 const LEASE_TICK: Duration = Duration::from_secs(1);
@@ -57,8 +59,15 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a stage waits for a first record: what has come is handed over at once.
 const WAIT: Duration = Duration::from_millis(250);
 
+/// Pause between two polls of a shard by a gateway, which counts what is in flight while somebody asks for books: the
+/// other four calls a second are the graders'.
+const COUNT_POLL: Duration = Duration::from_secs(1);
+/// Time between two looks at whether a gateway is ready.
+const READY_TICK: Duration = Duration::from_millis(50);
+
 /// What every process of a cluster has.
 struct Engines {
+    aws: Aws,
     log: Kinesis,
     table: Table,
     store: DynamoStore,
@@ -70,7 +79,7 @@ async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engine
         (Some(name), Some(stage)) => Consumer::FanOut { name: format!("{name}-{stage}") },
         (Some(_) | None, _) => Consumer::Polling,
     };
-    let options = Options {
+    let mut options = Options {
         prefix: config.prefix.clone(),
         partitions: config.partitions,
         poll: config.poll,
@@ -78,11 +87,14 @@ async fn connect(config: &Cluster, stage: Option<&str>) -> anyhow::Result<Engine
         lost: config.lost,
         ..Options::default()
     };
+    if stage.is_none() {
+        (options.poll, options.catch_up) = (COUNT_POLL, COUNT_POLL);
+    }
     let log = Kinesis::open(&aws, options).await?;
     let table = Table::open(&aws, config.table.clone()).await?;
     Identity::of(&log).bind(&table).await?;
     let store = DynamoStore::new(table.clone(), Arc::new(log.clone()), dynamodb::Options::default());
-    Ok(Engines { log, table, store })
+    Ok(Engines { aws, log, table, store })
 }
 
 /// Serves clients until SIGTERM or Ctrl-C.
@@ -97,37 +109,38 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     })?;
     let address = listener.local_addr().context("the listener has no address")?;
     let metrics = telemetry::metrics().context("metrics")?;
-    let Engines { log, table, store } = connect(&config, None).await?;
+    let Engines { aws, log, table, store } = connect(&config, None).await?;
     let issuer =
         Issuer::open(&base.data).with_context(|| format!("issuer key in {}", base.data.display()))?;
     identity::claim(&table, &issuer.fingerprint(), &base.data.join(KEY_FILE)).await?;
     let notices = Arc::new(Notices::default());
+    let tails = Tails::new(Arc::new(Streams(log.clone())));
     let log: Arc<dyn Log> = Arc::new(log);
     let settings = replicas::Settings {
         tick: VIEW_TICK,
         participants_max: base.cache_participants_max,
-        offset_max: base.timing.margin(),
+        ..replicas::Settings::of(base.timing)
     };
     let clock = Arc::new(SystemClock);
     let replicas =
         Replicas::new(store, Arc::new(table), notices.clone(), clock.clone(), log.partitions(), settings);
+    let offset = aws.offset().clone();
+    let replicas = replicas.counted(tails).measured(Arc::new(move || offset.certain_ms()));
     let replicas = Arc::new(replicas);
     let mut following = tokio::spawn({
         let replicas = replicas.clone();
         async move { replicas.follow().await }
     });
 
-    let ready = Arc::new(AtomicBool::new(false));
+    let ready = Arc::new(Readiness::starting());
     let mut settings = gateway::Settings { timing: base.timing, ..gateway::Settings::default() };
     settings.live.interval = base.live_interval;
+    settings.live.catch_up_within = base.timing.view_age_max();
     settings.serves_metrics = config.admin_listen.is_none();
     let (close, closed) = watch::channel(false);
     let problems: Problems = {
         let ready = ready.clone();
-        Arc::new(move || {
-            let is_ready = ready.load(Ordering::Acquire);
-            if is_ready { Vec::new() } else { vec!["the views are not fresh yet".to_owned()] }
-        })
+        Arc::new(move || ready.why_not().into_iter().collect())
     };
     let metrics_at = serve_metrics(&config, &metrics, &problems, &closed).await?;
     let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
@@ -135,18 +148,8 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     let app = App::new(parts);
     let mut server =
         tokio::spawn(gateway::serve(listener, app.clone(), gateway::router(app), wait_for(closed)));
-    tokio::spawn({
-        let ready = ready.clone();
-        async move {
-            let begun = gateway::Clock::now(&SystemClock);
-            while replicas.oldest() < begun {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            ready.store(true, Ordering::Release);
-            tracing::info!("ready: the views are fresh");
-            telemetry::say(&format!("Podium's gateway is up at http://{address}/{metrics_at}"));
-        }
-    });
+    let up = format!("Podium's gateway is up at http://{address}/{metrics_at}");
+    let judging = tokio::spawn(judge(replicas, ready.clone(), base.timing.view_age_max(), up));
     tracing::info!(%address, "listening; ready once graders and rankers have taken every partition");
     tokio::select! {
         () = terminated() => {}
@@ -154,7 +157,8 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
         ended = &mut following => bail!("the views are not followed any more: {ended:?}"),
     }
     tracing::info!("stopping: no new requests, finishing those in flight");
-    ready.store(false, Ordering::Release);
+    judging.abort();
+    ready.set(Err("stopping".into()));
     close.send_replace(true);
     let ended = tokio::select! {
         ended = server => ended,
@@ -165,6 +169,34 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     }
     following.abort();
     Ok(())
+}
+
+/// Says for ever whether the gateway is ready, and in the log when that changes; says `up` when it is for the first time.
+async fn judge(replicas: Arc<Replicas<DynamoStore>>, ready: Arc<Readiness>, age_max: Duration, up: String) {
+    let since = Instant::now();
+    let mut judge = Judge::new(gateway::Clock::now(&SystemClock), age_max);
+    let (mut said, mut is_announced) = (ready.why_not(), false);
+    loop {
+        let (doubt, (oldest, newest)) = (replicas.doubt(), replicas.graded());
+        let now = gateway::Clock::now(&SystemClock);
+        let known = Known { elapsed: since.elapsed(), now, oldest, newest, doubt: doubt.as_deref() };
+        let judgement = judge.judge(&known);
+        let says = judgement.clone().err();
+        ready.set(judgement);
+        if said != says {
+            match &says {
+                None => tracing::info!("ready: the views are fresh"),
+                Some(reason) if !is_announced => tracing::info!(reason, "not ready yet"),
+                Some(reason) => tracing::warn!(reason, "not ready"),
+            }
+            said = says;
+        }
+        if said.is_none() && !is_announced {
+            is_announced = true;
+            telemetry::say(&up);
+        }
+        tokio::time::sleep(READY_TICK).await;
+    }
 }
 
 /// Runs the grade stage on whatever shards this process gets, until SIGTERM or Ctrl-C.
@@ -196,7 +228,7 @@ async fn work<O: Operator>(
     let stage = operator.stage();
     let metrics = telemetry::metrics().context("metrics")?;
     let worker = name();
-    let Engines { log, table, store } = engines;
+    let Engines { log, table, store, .. } = engines;
     let pulses = Arc::new(Pulses::default());
     let clock = Arc::new(SystemClock);
     let checkpoint = config.checkpoint.unwrap_or(checkpoint);
@@ -228,6 +260,7 @@ async fn work<O: Operator>(
         clock,
         worker: worker.clone(),
         interval: config.pulse,
+        grace: (stage == Stage::Grade).then(|| config.base.timing.grace()),
     };
 
     let (stop, stopped) = watch::channel(false);

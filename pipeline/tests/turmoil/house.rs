@@ -1,10 +1,10 @@
 //! Gateways and workers as the binary wires them, on hosts of the simulation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gateway::admission::Timing;
+use gateway::app::Readiness;
 use gateway::auth::Issuer;
 use gateway::{App, Clock, SystemClock};
 use hyper_util::service::TowerToHyperService;
@@ -29,6 +29,7 @@ use pipeline::store::dynamodb::{self, DynamoStore};
 use pipeline::views::boards::Boards;
 use pipeline::views::notices::Notices;
 use pipeline::views::replicas::{self, Replicas};
+use pipeline::views::tails::Tails;
 use pipeline::wire::cluster::Streams;
 use tokio::sync::watch;
 
@@ -114,20 +115,21 @@ async fn connect(world: &World) -> Engines {
 /// Runs a gateway until the host crashes.
 pub(crate) async fn gateway(world: World) -> turmoil::Result {
     let Engines { log, table, store } = connect(&world).await;
+    let tails = Tails::new(Arc::new(Streams(log.clone())));
     let log: Arc<dyn Log> = Arc::new(log);
     let log: Arc<dyn Log> = if world.bug == Bug::HastyGateway { Arc::new(Hasty(log)) } else { log };
     let notices = Arc::new(Notices::default());
     let clock = Arc::new(SystemClock);
     let settings =
-        replicas::Settings { tick: VIEW_TICK, participants_max: 1_000, offset_max: timing().margin() };
+        replicas::Settings { tick: VIEW_TICK, participants_max: 1_000, ..replicas::Settings::of(timing()) };
     let replicas =
         Replicas::new(store, Arc::new(table), notices.clone(), clock.clone(), log.partitions(), settings);
-    let replicas = Arc::new(replicas);
+    let replicas = Arc::new(replicas.counted(tails));
     tokio::spawn({
         let replicas = replicas.clone();
         async move { replicas.follow().await }
     });
-    let ready = Arc::new(AtomicBool::new(false));
+    let ready = Arc::new(Readiness::starting());
     let views = Arc::new(Boards::new(replicas.clone(), log.clone(), notices));
     let settings = gateway::Settings { timing: timing(), ..gateway::Settings::default() };
     let metrics = Arc::new(String::new);
@@ -136,10 +138,10 @@ pub(crate) async fn gateway(world: World) -> turmoil::Result {
     let app = App::new(parts);
     tokio::spawn(async move {
         let begun = SystemClock.now();
-        while replicas.oldest() < begun {
+        while replicas.graded().0 < begun {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        ready.store(true, Ordering::Release);
+        ready.set(Ok(()));
     });
     Ok(net::serve(TowerToHyperService::new(gateway::router(app))).await?)
 }
@@ -183,8 +185,9 @@ async fn work<O: Operator>(world: World, operator: O) -> turmoil::Result {
     let durations = plan::Settings { duration: LEASE, ..plan::Settings::default() };
     let planner = Planner::new(worker.clone(), durations, life);
     let looks = worker::Settings { tick: LEASE_TICK, shards_every: SHARDS_EVERY };
+    let (interval, grace) = (PULSE, Some(timing().grace()));
     let herald =
-        Herald { log: Arc::new(log), beats: Arc::new(table), pulses, clock, worker, interval: PULSE };
+        Herald { log: Arc::new(log), beats: Arc::new(table), pulses, clock, worker, interval, grace };
     tokio::spawn(async move { herald.run(stage).await });
     let (_stop, stopped) = watch::channel(false);
     Ok(Worker::new(tools, leases, planner, looks).run(stopped).await?)

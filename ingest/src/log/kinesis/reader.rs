@@ -49,7 +49,7 @@ impl ShardLog {
         let buffers = Arc::new(Buffers::new(&kinesis, stream, shard, from));
         let poller = match &kinesis.options().consumer {
             Consumer::Polling => {
-                let poller = poll::Poller::new(kinesis.reading(), kinesis.options().poll, buffers.clone());
+                let poller = poll::Poller::new(kinesis.reading(), kinesis.options(), buffers.clone());
                 tokio::spawn(poller.run()).abort_handle()
             }
             Consumer::FanOut { name } => {

@@ -9,9 +9,10 @@ use super::double::{Double, tiny};
 use super::faults::{Fault, Plan};
 use super::*;
 
-/// Every third call is held up, which calls differs from writer to writer.
+/// A third of the calls is held up, which differs from writer to writer.
 fn held_up(by: u64) -> Plan {
-    Arc::new(move |call, _| if (call + by).is_multiple_of(3) { Fault::Delayed } else { Fault::None })
+    let drawn = move |call: u64| Dice(call * 2 + by).roll(3) == 0;
+    Arc::new(move |call, _| if drawn(call) { Fault::Delayed } else { Fault::None })
 }
 
 fn marked(round: u64, mark: u8, count: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use gateway::admission::Timing;
+use gateway::app::Readiness;
 use gateway::auth::{Issuer, Role};
 use gateway::{App, Clock};
 use ingest::log::Log;
@@ -33,7 +34,7 @@ use super::parts::{DoorClock, DoorLog, HandClock, MemoryStore, TimedLog};
 use super::request::{Call, call};
 
 /// More than one, so that sections and quizzes spread; few, since the test steps each by itself.
-const PARTITIONS: u16 = 2;
+pub(super) const PARTITIONS: u16 = 2;
 /// When every test begins.
 const START_MS: u64 = 1_700_000_000_000;
 /// A closing's times, as gateways and stages have them here.
@@ -65,6 +66,10 @@ pub(super) struct House {
     rank: Vec<Runner<Rank>>,
     late: Vec<Runner<Rank>>,
     late_progress: Arc<Local>,
+    /// What B's rank stage has stored.
+    pub(super) shelf: Arc<MemoryStore>,
+    /// The log behind the doors.
+    pub(super) log: Arc<TimedLog>,
     _dir: TempDir,
 }
 
@@ -113,7 +118,8 @@ pub(super) async fn house_graced(settings: gateway::Settings, grace_ms: u64) -> 
     let step = Settings { wait: Duration::from_millis(1), ..Settings::default() };
     (stages.grade.settings, stages.rank.settings) = (step, step);
 
-    let late_store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let shelf = Arc::new(MemoryStore::default());
+    let late_store: Arc<dyn Store> = shelf.clone();
     let late_progress = Arc::new(Local::new(PARTITIONS));
     let notices = Arc::new(Notices::default());
     let cache =
@@ -126,7 +132,7 @@ pub(super) async fn house_graced(settings: gateway::Settings, grace_ms: u64) -> 
         progress: late_progress.clone(),
         settings: step,
     };
-    let rankings = InProcess::new(cache, late_store, late_progress.clone(), log.partitions());
+    let rankings = InProcess::new(cache, late_store, late_progress.clone(), log.clone());
     let late_views = Boards::new(Arc::new(rankings), log.clone(), notices.clone());
 
     let issuer = Issuer::from_key([7; 32]);
@@ -141,9 +147,17 @@ pub(super) async fn house_graced(settings: gateway::Settings, grace_ms: u64) -> 
         rank: acquire(&stages.rank, Stage::Rank).await,
         late: acquire(&late, Stage::Rank).await,
         late_progress,
+        shelf,
+        log,
         _dir: dir,
     };
     (house, a, b)
+}
+
+fn ready() -> Arc<Readiness> {
+    let ready = Readiness::starting();
+    ready.set(Ok(()));
+    Arc::new(ready)
 }
 
 async fn acquire<O: Operator>(parts: &Parts<O>, stage: Stage) -> Vec<Runner<O>> {
@@ -192,7 +206,7 @@ impl Door {
             views,
             clock: clock.clone(),
             issuer: Issuer::from_key([7; 32]),
-            ready: Arc::new(true.into()),
+            ready: ready(),
             metrics: Arc::new(String::new),
             settings: settings.clone(),
         });

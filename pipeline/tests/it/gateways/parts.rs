@@ -188,6 +188,9 @@ impl Log for DoorLog {
     }
 }
 
+/// Rows of a unit.
+pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// The store of the lagging rank stage.
 #[derive(Default)]
 pub(super) struct MemoryStore(Mutex<Units>);
@@ -196,6 +199,21 @@ pub(super) struct MemoryStore(Mutex<Units>);
 struct Units {
     headers: BTreeMap<Unit, Header>,
     rows: BTreeMap<(Unit, Vec<u8>), Vec<u8>>,
+}
+
+impl MemoryStore {
+    /// Returns where a unit stands, with all its rows.
+    pub(super) fn state(&self, unit: Unit) -> Option<(Header, Rows)> {
+        let units = self.0.lock().unwrap();
+        let header = units.headers.get(&unit)?;
+        let rows = units.rows.iter().filter(|((of, _), _)| *of == unit);
+        Some((*header, rows.map(|((_, key), value)| (key.clone(), value.clone())).collect()))
+    }
+
+    /// Removes rows of a unit, as a stage does that forgets what is over.
+    pub(super) fn remove(&self, unit: Unit, is_gone: impl Fn(&[u8]) -> bool) {
+        self.0.lock().unwrap().rows.retain(|(of, key), _| *of != unit || !is_gone(key));
+    }
 }
 
 impl Store for MemoryStore {

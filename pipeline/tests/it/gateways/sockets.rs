@@ -24,7 +24,7 @@ use super::screen::{Events, News, Screen, newest, watch};
 const SHORT: Duration = Duration::from_millis(1);
 
 /// Nothing here takes this long: a hang fails instead of waiting for ever.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.expect("it does not hang")
 }
 
@@ -50,9 +50,9 @@ async fn sse(address: SocketAddr, quiz: &str, seen: Option<u64>) -> Events {
     Events::new(response.into_body().map_err(|error| error.to_string()).boxed_unsync())
 }
 
-type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TcpStream>;
 
-async fn websocket(
+pub(super) async fn websocket(
     address: SocketAddr,
     query: &str,
     headers: &[(&'static str, &str)],
@@ -67,7 +67,7 @@ async fn websocket(
     Ok(socket)
 }
 
-async fn said(socket: &mut Socket) -> News {
+pub(super) async fn said(socket: &mut Socket) -> News {
     loop {
         match soon(socket.next()).await.expect("a feed has no end").unwrap() {
             Message::Text(text) => {

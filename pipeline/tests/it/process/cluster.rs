@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ingest::aws::Aws;
 use ingest::codec::decode_dead_letter;
@@ -259,30 +259,67 @@ async fn shards_are_split_and_merged_under_load() {
     play(game, Cluster::start(2, &blows).await).await;
 }
 
-/// A host sees at both gateways what was done at either.
+fn sums() -> serde_json::Value {
+    let question = serde_json::json!({"id": "q", "kind": "numeric", "text": "1 + 1?", "key": {"value": "2"}});
+    serde_json::json!({"title": "T", "pace": "free", "questions": [question]})
+}
+
+/// What was published or joined at one gateway is there at the other the moment the first says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_gateway_was_told_the_other_shows() {
     let cluster = Cluster::start(1, &[]).await;
     let host = cluster.host().await;
     let other = Client::new(cluster.gateways[1].1).holding(host.token.clone());
-    let question = serde_json::json!({"id": "q", "kind": "numeric", "text": "1 + 1?", "key": {"value": "2"}});
-    let quiz = serde_json::json!({"title": "T", "pace": "free", "questions": [question]});
-    host.publish_and_open("sums", &quiz).await;
-    let (participant, player) = other.join("sums", "Ana").await;
-    player.answer("sums", "q", &serde_json::json!({"value": "2"}), &super::harness::submission(1)).await;
-    let path = format!("/v1/quizzes/sums/participants/{participant}");
-    let here = |client: Client| {
-        let path = path.clone();
-        async move {
-            until("the points", async || {
-                let place = client.get(&path).await;
-                (place.status == 200 && place.value()["points"] != "0").then_some(())
-            })
-            .await;
-        }
+    for n in 0..8 {
+        let quiz = format!("sums-{n}");
+        other.get(&format!("/v1/quizzes/{quiz}")).await.expect(404);
+        host.put(&format!("/v1/quizzes/{quiz}"), &sums()).await.expect(201);
+        other.get(&format!("/v1/quizzes/{quiz}")).await.expect(200);
+        let (participant, _) = other.join(&quiz, "Ana").await;
+        let place = host.get(&format!("/v1/quizzes/{quiz}/participants/{participant}")).await.expect(200);
+        assert_eq!(place["name"], "Ana");
+    }
+    host.command("sums-0", &serde_json::json!({"type": "open"})).await;
+    let (participant, player) = Client::new(other.address).join("sums-0", "Ben").await;
+    player.answer("sums-0", "q", &serde_json::json!({"value": "2"}), &super::harness::submission(1)).await;
+    for client in [host.clone(), other] {
+        until("the points", async || {
+            let place =
+                client.get(&format!("/v1/quizzes/sums-0/participants/{participant}")).await.expect(200);
+            (place["points"] != "0").then_some(())
+        })
+        .await;
+    }
+}
+
+/// However often hosts ask for books, a gateway takes one of the five reads a second that a shard has.
+#[tokio::test(flavor = "multi_thread")]
+async fn books_leave_the_graders_their_reads() {
+    let cluster = Cluster::start(1, &[]).await;
+    let host = cluster.host().await;
+    for quiz in ["one", "two", "three"] {
+        let quiz_of_many = serde_json::json!({"title": "T", "pace": "free", "sections": 8,
+                                              "questions": sums()["questions"]});
+        host.publish_and_open(quiz, &quiz_of_many).await;
+    }
+    let calls = async || {
+        let metrics = String::from_utf8(host.get("/metrics").await.body.to_vec()).unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("podium_kinesis_get_calls_total "));
+        line.map_or(0, |count| count.parse::<u64>().unwrap())
     };
-    here(host.clone()).await;
-    here(other.holding(host.token.clone())).await;
+    let (began, before) = (Instant::now(), calls().await);
+    let (mut asked, mut pace) = (0, tokio::time::interval(Duration::from_millis(100)));
+    while began.elapsed() < Duration::from_secs(4) {
+        pace.tick().await;
+        for quiz in ["one", "two", "three"] {
+            let books = host.get(&format!("/v1/quizzes/{quiz}/books")).await.expect(200);
+            assert_eq!(books["in_flight"], 0);
+            asked += 1;
+        }
+    }
+    let reads = calls().await - before;
+    assert!(asked > 12 && reads >= 1, "{asked} asked, {reads} reads");
+    assert!(reads <= began.elapsed().as_secs() + 2, "{reads} reads in {:?} for {asked}", began.elapsed());
 }
 
 /// What a data engineer got wrong is told in one line that says what to do.
@@ -319,9 +356,7 @@ async fn a_stage_without_its_engines_says_what_is_missing() {
 async fn a_poison_record_is_set_aside_and_the_partition_goes_on() {
     let cluster = Cluster::start(1, &[]).await;
     let host = cluster.host().await;
-    let question = serde_json::json!({"id": "q", "kind": "numeric", "text": "1 + 1?", "key": {"value": "2"}});
-    let quiz = serde_json::json!({"title": "T", "pace": "free", "questions": [question]});
-    host.publish_and_open("sums", &quiz).await;
+    host.publish_and_open("sums", &sums()).await;
     let options = Options { poll: Duration::from_millis(60), ..Options::default() };
     let log = Kinesis::open(&cluster.aws, options).await.unwrap();
     let partition = of_key("sums", PARTITIONS);

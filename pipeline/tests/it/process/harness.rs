@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -313,9 +314,17 @@ impl Client {
         self.command(quiz, &json!({"type": "open"})).await;
     }
 
-    /// Runs a host command.
+    /// Runs a host command, sent again under its id for as long as it is written and not visible.
     pub(crate) async fn command(&self, quiz: &str, command: &Value) {
-        self.post(&format!("/v1/quizzes/{quiz}/commands"), command).await.expect(202);
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let mut command = command.clone();
+        let id = format!("harness-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        command["id"] = command.get("id").cloned().unwrap_or(json!(id));
+        until("a command", async || {
+            let reply = self.post(&format!("/v1/quizzes/{quiz}/commands"), &command).await;
+            (reply.status != 503).then(|| reply.expect(202))
+        })
+        .await;
     }
 
     /// Joins a quiz; returns the participant and a client with its token.

@@ -63,6 +63,7 @@ async fn one_deaf_partition_does_not_silence_a_worker() {
         clock: scene.clock.clone(),
         worker: "me".into(),
         interval: Duration::from_millis(10),
+        grace: None,
     };
     scene.log.mood(1, Some(Mood::Deaf));
     let mut told = BTreeMap::new();

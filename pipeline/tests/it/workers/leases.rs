@@ -145,7 +145,7 @@ async fn beats_of_workers_that_are_gone_are_passed_over_and_cleared_away() {
         let (graded, settled) = (UnixMillis(7), UnixMillis(5));
         let through = Position::from_offset(3);
         let reached = Reached { partition: PartitionId(partition), graded, settled, through };
-        Beat { graded: vec![reached], ranked: Vec::new() }
+        Beat { graded: vec![reached], ..Beat::default() }
     };
     for (number, worker) in ["lives", "left", "expired"].into_iter().enumerate() {
         table.put(Stage::Grade, worker, &beat(number as u16)).await.unwrap();

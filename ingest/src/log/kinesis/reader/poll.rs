@@ -10,13 +10,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::time::Instant;
 
 use super::super::records::{ANSWER_RECORDS_MAX, Backoff};
-use super::super::{producer, shards};
+use super::super::{Options, producer, shards};
 use super::{Buffers, Start};
 use crate::aws::explain;
 use crate::error::ReadError;
-
-/// Pause between calls while there is more: five a second are a shard's quota.
-const BEHIND: Duration = Duration::from_millis(200);
 
 /// Answers without a record that come no nearer to the end of the shard, after which the place to begin with is given up:
 /// one that is past the retention has been seen to lead nowhere for ever.
@@ -26,12 +23,14 @@ pub(super) struct Poller {
     client: Client,
     /// Pause between calls at the end of the shard.
     interval: Duration,
+    /// Pause between calls while there is more.
+    behind: Duration,
     buffers: Arc<Buffers>,
 }
 
 impl Poller {
-    pub(super) fn new(client: Client, interval: Duration, buffers: Arc<Buffers>) -> Self {
-        Self { client, interval, buffers }
+    pub(super) fn new(client: Client, options: &Options, buffers: Arc<Buffers>) -> Self {
+        Self { client, interval: options.poll, behind: options.poll.min(options.catch_up), buffers }
     }
 
     /// Reads the shard to its end.
@@ -59,7 +58,7 @@ impl Poller {
                         self.buffers.start_over();
                         iterator = None;
                     }
-                    next_at = began + if is_behind { self.interval.min(BEHIND) } else { self.interval };
+                    next_at = began + if is_behind { self.behind } else { self.interval };
                 }
                 Err(Refusal::Expired) => {}
                 Err(Refusal::Throttled { iterator: same }) => {

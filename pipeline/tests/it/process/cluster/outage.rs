@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use ingest::log::kinesis::admin::{self, Mode};
+use ingest::table::Table;
 use pipeline::store::Stage;
 use serde_json::json;
 
@@ -68,6 +70,11 @@ impl Cluster {
         self.prefix = "later-";
         let mode = Mode::Provisioned { shards: self.shards as u32 };
         admin::create(&self.aws, self.prefix, PARTITIONS, mode, None, &[]).await.unwrap();
+        // Other streams are refused as long as the table remembers which were its own.
+        let table = Table::new(&self.aws, "podium");
+        let key = |name: &str| AttributeValue::S(name.into());
+        let forget = table.client.delete_item().table_name("podium");
+        forget.key("pk", key("cluster")).key("sk", key("identity")).send().await.unwrap();
     }
 
     /// Starts a worker with a page about itself.

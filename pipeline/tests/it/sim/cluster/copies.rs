@@ -26,8 +26,13 @@ use super::leases::SimBeats;
 pub(in super::super) struct Followed(Shared);
 
 impl Followed {
-    /// Whoever looks first loads a copy, a request or the gateway's own loop.
+    /// A load is moved on by all who wait for it, requests and the gateway's own loop: it crashes none of them.
     async fn read<T>(&self, look: impl FnOnce(&mut World) -> T) -> Result<T, StoreError> {
+        read(&self.0, Caller::Request, look).await.map_err(|Unanswered| gone())
+    }
+
+    /// What changed is read by one alone.
+    async fn read_alone<T>(&self, look: impl FnOnce(&mut World) -> T) -> Result<T, StoreError> {
         let caller = if self.0.lock().is_play() { Caller::Request } else { Caller::Reader };
         read(&self.0, caller, look).await.map_err(|Unanswered| gone())
     }
@@ -54,7 +59,8 @@ impl Follow for Followed {
         from: &'a Self::Head,
         to: &'a Self::Head,
     ) -> BoxFuture<'a, Result<Option<Vec<Change>>, StoreError>> {
-        async move { self.read(|world| world.disk.changes(from, to)).await?.map_err(|_| gone()) }.boxed()
+        async move { self.read_alone(|world| world.disk.changes(from, to)).await?.map_err(|_| gone()) }
+            .boxed()
     }
 
     fn scan_at<'a>(
@@ -90,8 +96,8 @@ impl Copies {
         let settings = Settings {
             tick: Duration::from_millis(100),
             participants_max: plan.cluster.copied_max,
-            // No two clocks differ by more.
-            offset_max: plan.timing.margin() / 2,
+            // No two clocks differ by more than half a margin, as these are.
+            ..Settings::of(plan.timing)
         };
         let store = Followed(world.clone());
         let replicas = Replicas::new(store, beats, notices.clone(), clock, plan.partitions, settings);

@@ -128,6 +128,7 @@ async fn herald<O: Operator<Event: Sync>>(life: Arc<Life<O>>) {
         clock: Arc::new(life.clock.clone()),
         worker: life.name.clone(),
         interval: Duration::from_millis(life.plan.cluster.herald_ms),
+        grace: Some(life.plan.timing.grace()),
     };
     let mut told = BTreeMap::new();
     while !life.desk().retires {
