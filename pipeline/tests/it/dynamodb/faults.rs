@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_smithy_http_client::Builder;
 use aws_smithy_runtime_api::client::http::{
@@ -18,6 +19,8 @@ pub(super) enum Fault {
     None,
     /// It takes a moment, in which others overtake it.
     Delayed,
+    /// It takes so long that others do all that they have to do.
+    Held,
     /// The table says that it is too busy, and does nothing.
     Throttled,
     /// It never arrives.
@@ -27,6 +30,11 @@ pub(super) enum Fault {
     /// Its caller gives it up, and it arrives some calls later all the same.
     Late,
 }
+
+/// Longer than a call takes.
+const MOMENT: Duration = Duration::from_millis(3);
+/// Longer than a whole commit takes.
+const LONG: Duration = Duration::from_millis(150);
 
 /// Decides by the number of the call, from 0, and the operation.
 pub(super) type Plan = Arc<dyn Fn(u64, &str) -> Fault + Send + Sync>;
@@ -93,9 +101,11 @@ impl HttpConnector for Faulty {
             match fault {
                 Fault::None => inner.call(request).await,
                 Fault::Delayed => {
-                    for _ in 0..200 {
-                        tokio::task::yield_now().await;
-                    }
+                    tokio::time::sleep(MOMENT).await;
+                    inner.call(request).await
+                }
+                Fault::Held => {
+                    tokio::time::sleep(LONG).await;
                     inner.call(request).await
                 }
                 Fault::Throttled => Ok(throttled()),

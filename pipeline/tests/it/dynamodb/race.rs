@@ -9,10 +9,15 @@ use super::double::{Double, tiny};
 use super::faults::{Fault, Plan};
 use super::*;
 
-/// A third of the calls is held up, which differs from writer to writer.
-fn held_up(by: u64) -> Plan {
-    let drawn = move |call: u64| Dice(call * 2 + by).roll(3) == 0;
-    Arc::new(move |call, _| if drawn(call) { Fault::Delayed } else { Fault::None })
+/// A third of the calls of a writer takes a moment, and its header takes long while it is the slow one: who won once has
+/// less to do in the next round, and would win for ever.
+fn held_up(by: u64, slow: &Arc<AtomicU64>) -> Plan {
+    let slow = slow.clone();
+    Arc::new(move |call, operation| match operation {
+        "UpdateItem" if slow.load(Ordering::SeqCst) == by => Fault::Held,
+        _ if Dice(call * 2 + by).roll(3) == 0 => Fault::Delayed,
+        _ => Fault::None,
+    })
 }
 
 fn marked(round: u64, mark: u8, count: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
@@ -24,7 +29,9 @@ fn marked(round: u64, mark: u8, count: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
 async fn two_writers_with_one_epoch() {
     let double = Double::start().await;
     let unit = unit(0);
-    let stores = [double.faulty(tiny(), held_up(0)).await, double.faulty(tiny(), held_up(1)).await];
+    let slow = Arc::new(AtomicU64::new(0));
+    let stores =
+        [double.faulty(tiny(), held_up(0, &slow)).await, double.faulty(tiny(), held_up(1, &slow)).await];
     let calm = double.store(tiny()).await;
     let mut header = calm.acquire(unit).await.unwrap();
     let mut won = [0, 0];
@@ -32,6 +39,7 @@ async fn two_writers_with_one_epoch() {
     for round in 0..60u64 {
         // In every other round both make the same step, as two that fold the same log do.
         let same = round % 2 == 0;
+        slow.store(round / 2 % 3, Ordering::SeqCst);
         let offset = round * 10 + 1;
         let offsets = if same { [offset, offset] } else { [offset, offset + 1] };
         let steps = [0, 1].map(|n| commit(unit, header, offsets[n], marked(round, n as u8, 40)));
