@@ -128,6 +128,9 @@ struct Decoded<O: Operator> {
 
 /// Events applied before they are stored at the latest, whatever the interval: bounds the memory of what is not.
 const UNSTORED_EVENTS_MAX: usize = 50_000;
+/// Payload bytes of effects sent at once, unless a single one is larger: half of what a shard takes a second, since all of
+/// it is sent again when it does not get through in time.
+const SEND_BYTES_MAX: usize = 512 << 10;
 /// Pulses alone change nothing worth storing, but where they were read is noted this often.
 const IDLE_CHECKPOINT: Duration = Duration::from_mins(1);
 
@@ -315,7 +318,14 @@ impl<O: Operator> Runner<O> {
     async fn send(&self, effects: Vec<Record>) -> Result<(), RunError> {
         let mut effects = effects.into_iter().peekable();
         while effects.peek().is_some() {
-            let chunk: Vec<Record> = effects.by_ref().take(ingest::limits::BATCH_RECORDS_MAX).collect();
+            let (mut chunk, mut bytes) = (Vec::new(), 0);
+            while chunk.len() < ingest::limits::BATCH_RECORDS_MAX
+                && let Some(next) =
+                    effects.next_if(|next| bytes == 0 || bytes + next.payload.len() <= SEND_BYTES_MAX)
+            {
+                bytes += next.payload.len();
+                chunk.push(next);
+            }
             let mut retry = Retry::new(self.unit, "append");
             loop {
                 match self.parts.log.append(chunk.clone()).await {

@@ -112,6 +112,7 @@ pub async fn up(config: Config) -> anyhow::Result<()> {
     let issuer =
         Issuer::open(&config.data).with_context(|| format!("issuer key in {}", config.data.display()))?;
     let store = Arc::new(EmbeddedStore::new(storage.clone()));
+    store.recover(config.partitions).await.context("what was to be forgotten is still there")?;
     let bounds = Bounds { weight_max: config.cache_participants_max, ..Bounds::default() };
     let times = (config.timing.grace(), config.keep_finished);
     let stages = Stages::new(Arc::new(storage.clone()), store, Arc::new(SystemClock), times, bounds);

@@ -167,10 +167,11 @@ impl<O: Operator> Worker<O> {
         if self.listed.is_some_and(|at| at.elapsed() < self.settings.shards_every) {
             return;
         }
+        let began = Instant::now();
         let listing = self.tools.shards.list(self.tools.operator.stage().input());
         match tokio::time::timeout(self.planner.duration() / 4, listing).await {
             Ok(Ok(found)) => {
-                self.listed = Some(Instant::now());
+                self.listed = Some(began);
                 self.looked = Some(found.iter().map(|shard| shard.lease.clone()).collect());
                 self.shards = found.into_iter().map(|shard| (shard.lease.key.clone(), shard)).collect();
                 let shards = &self.shards;
@@ -224,7 +225,8 @@ impl<O: Operator> Worker<O> {
             self.listed = None;
             return Ok(());
         };
-        if since.elapsed() < self.settings.shards_every {
+        // A look at the shards that began before says nothing, and one that failed even less.
+        if since.elapsed() < self.settings.shards_every || self.listed.is_none_or(|at| at <= *since) {
             return Ok(());
         }
         let (shard, stage) = (&lease.key, self.tools.operator.stage().name());

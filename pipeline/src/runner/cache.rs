@@ -36,18 +36,32 @@ impl Default for Bounds {
     }
 }
 
-/// Bounds that several caches share, each an equal part. One that was there before another came holds more than its part
-/// until it is next settled, as happens at every checkpoint.
+/// Bounds that several caches share. When they hold more together, those that hold more than an equal part give it up,
+/// each when it is next settled, as happens at every checkpoint.
 #[derive(Debug, Default)]
 pub struct Budget {
     bounds: Bounds,
     caches: AtomicUsize,
+    /// What all of them hold.
+    states: AtomicUsize,
+    weight: AtomicUsize,
 }
 
 impl Budget {
     /// Returns bounds that nobody uses yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, caches: AtomicUsize::new(0) }
+        Self { bounds, ..Self::default() }
+    }
+
+    fn is_over(&self) -> bool {
+        let Bounds { states_max, weight_max } = self.bounds;
+        self.states.load(Ordering::Relaxed) > states_max || self.weight.load(Ordering::Relaxed) > weight_max
+    }
+
+    /// Takes what a cache held out of the sums, and what it holds in. Sums wrap, so the order does not matter.
+    fn count(&self, held: (usize, usize), holds: (usize, usize)) {
+        self.states.fetch_add(holds.0.wrapping_sub(held.0), Ordering::Relaxed);
+        self.weight.fetch_add(holds.1.wrapping_sub(held.1), Ordering::Relaxed);
     }
 
     /// Returns the part of one cache: it holds one state at least.
@@ -61,6 +75,8 @@ impl Budget {
 struct Entries<O: Operator> {
     map: HashMap<O::Key, Entry<O::State>>,
     clock: u64,
+    /// States and weight of which the budget knows.
+    counted: (usize, usize),
 }
 
 struct Entry<S> {
@@ -85,7 +101,8 @@ impl<O: Operator> Cache<O> {
     /// Returns an empty cache over a store that shares its bounds with others for as long as it is there.
     pub fn sharing(operator: Arc<O>, store: Arc<dyn Store>, budget: Arc<Budget>) -> Self {
         budget.caches.fetch_add(1, Ordering::Relaxed);
-        Self { operator, store, entries: Mutex::new(Entries { map: HashMap::new(), clock: 0 }), budget }
+        let entries = Entries { map: HashMap::new(), clock: 0, counted: (0, 0) };
+        Self { operator, store, entries: Mutex::new(entries), budget }
     }
 
     /// Returns the operator.
@@ -149,25 +166,30 @@ impl<O: Operator> Cache<O> {
                 entry.weight = *weight;
             }
         }
-        let mut states = entries.map.len();
-        let mut weight: usize = entries.map.values().map(|entry| entry.weight).sum();
-        let bounds = self.budget.part();
-        if states <= bounds.states_max && weight <= bounds.weight_max {
+        entries.count(&self.budget);
+        let part = self.budget.part();
+        let is_due = |(states, weight): (usize, usize)| {
+            self.budget.is_over() && (states > part.states_max || weight > part.weight_max)
+        };
+        if !is_due(entries.counted) {
             return;
         }
-        let mut oldest: Vec<_> = entries.map.iter().map(|(key, e)| (e.used, e.weight, key.clone())).collect();
-        oldest.sort_unstable_by_key(|(used, _, _)| *used);
-        for (_, freed, key) in oldest {
-            if states <= bounds.states_max && weight <= bounds.weight_max {
+        let mut oldest: Vec<_> = entries.map.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
+        oldest.sort_unstable_by_key(|(used, _)| *used);
+        for (_, key) in oldest {
+            if !is_due(entries.counted) {
                 return;
             }
             let held = entries.map.get(&key).is_some_and(Entry::is_held);
             if held || weights.iter().any(|(current, _)| *current == key) {
                 continue;
             }
-            entries.map.remove(&key);
-            states -= 1;
-            weight -= freed;
+            if let Some(entry) = entries.map.remove(&key) {
+                let (states, weight) = entries.counted;
+                let left = (states - 1, weight - entry.weight);
+                self.budget.count(entries.counted, left);
+                entries.counted = left;
+            }
         }
     }
 
@@ -177,8 +199,19 @@ impl<O: Operator> Cache<O> {
     }
 }
 
+impl<O: Operator> Entries<O> {
+    /// Tells the budget what is here.
+    fn count(&mut self, budget: &Budget) {
+        let holds = (self.map.len(), self.map.values().map(|entry| entry.weight).sum());
+        budget.count(self.counted, holds);
+        self.counted = holds;
+    }
+}
+
 impl<O: Operator> Drop for Cache<O> {
     fn drop(&mut self) {
+        let counted = self.lock().counted;
+        self.budget.count(counted, (0, 0));
         self.budget.caches.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,6 @@
 //! Records that states want appended at a time, such as Seals.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ const REARM: Duration = Duration::from_secs(1);
 /// A record whose time has come by this worker's clock and not yet by the log's is looked at again after this long.
 const HELD: Duration = Duration::from_millis(100);
 
+/// States whose records are appended by one step: what comes of them is read together, and then all their states are in
+/// memory.
+const KEYS_AT_ONCE: usize = 8;
+
 impl<O: Operator> Runner<O> {
     /// Returns up to which time records are appended that are wanted for one.
     ///
@@ -29,27 +34,29 @@ impl<O: Operator> Runner<O> {
         let now = self.parts.clock.now();
         let reached = self.reached(now);
         let soonest = if reached < now { now.plus(HELD.as_millis() as u64) } else { now };
-        let due: BTreeSet<O::Key> =
-            self.timers.iter().filter(|(_, timer)| timer.next <= now).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            let Some(timer) = self.timers.get_mut(&key) else { continue };
-            let records = timer.wanted.iter().filter(|(at, _)| *at <= reached);
-            let records = records.map(|(_, record)| record.clone()).take(ingest::limits::BATCH_RECORDS_MAX);
-            let records: Vec<Record> = records.collect();
+        let due = self.timers.iter().filter(|(_, timer)| timer.next <= now);
+        // Those that became due last come first: a Seal must not wait behind quizzes that expired long ago.
+        let due: BTreeSet<_> = due.map(|(key, timer)| (Reverse(timer.next), key.clone())).collect();
+        // At once, since an append takes as long as a batch; the others are due at the next step.
+        let mut records: Vec<Record> = Vec::new();
+        for (_, key) in due.into_iter().take(KEYS_AT_ONCE) {
+            let room = ingest::limits::BATCH_RECORDS_MAX - records.len();
+            let Some(timer) = self.timers.get_mut(&key).filter(|_| room > 0) else { continue };
+            let wanted = timer.wanted.iter().filter(|(at, _)| *at <= reached);
+            records.extend(wanted.map(|(_, record)| record.clone()).take(room));
             // A later one may become due before these are tried again.
             let later = timer.wanted.iter().map(|(at, _)| *at).filter(|at| *at > reached).min();
             let again = now.plus(REARM.as_millis() as u64);
             timer.next = later.map_or(again, |at| at.max(soonest).min(again));
-            if records.is_empty() {
-                continue;
-            }
-            match self.parts.log.append(records).await {
-                Ok(_) | Err(AppendError::Overloaded { .. } | AppendError::Unavailable(_)) => {}
-                Err(AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason)) => {
-                    return Err(RunError::Corrupt(reason));
-                }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        match self.parts.log.append(records).await {
+            Ok(_) | Err(AppendError::Overloaded { .. } | AppendError::Unavailable(_)) => Ok(()),
+            Err(AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason)) => {
+                Err(RunError::Corrupt(reason))
             }
         }
-        Ok(())
     }
 }

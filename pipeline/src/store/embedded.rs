@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use ingest::codec::part;
 use ingest::error::{AppendError, ReadError};
 use ingest::log::embedded::{Condition, Embedded, Write, WriteError};
+use ingest::partition::PartitionId;
 use ingest::proto;
 use operators::id::UnixMillis;
 use prost::Message;
@@ -23,6 +24,22 @@ impl EmbeddedStore {
     /// Returns the store of a directory.
     pub fn new(storage: Embedded) -> Self {
         Self { storage }
+    }
+
+    /// Finishes what the process before was about to forget, in all units. To be called before anybody reads: a reader
+    /// would find what is left of a state together with what is new of it.
+    ///
+    /// # Errors
+    /// As a commit.
+    pub async fn recover(&self, partitions: u16) -> Result<(), StoreError> {
+        for partition in (0..partitions).map(PartitionId) {
+            for stage in [Stage::Grade, Stage::Rank] {
+                let unit = Unit { stage, partition };
+                let (header, _) = self.header(unit)?;
+                self.finish_forgetting(unit, header).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what a commit has forgotten, a block at a time: a quiz may have more rows than memory holds. Nobody writes
@@ -144,7 +161,7 @@ impl Store for EmbeddedStore {
 }
 
 /// Forgotten rows removed by one write.
-const FORGOTTEN_AT_ONCE: usize = 1_024;
+const FORGOTTEN_AT_ONCE: usize = 8_192;
 
 /// Bytes of the part of a key that names the unit.
 const UNIT_BYTES: usize = 4;

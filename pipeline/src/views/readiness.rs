@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use operators::id::UnixMillis;
 
+/// How long a gateway waits at its start for the last partition to be brought up to date.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long views may be too old before a gateway says that it is not ready: a lease that is taken over makes all
 /// gateways wait alike, and none is better than another then.
 const STALE_FOR: Duration = Duration::from_secs(15);
@@ -51,6 +53,8 @@ impl Judge {
             self.fresh_at = known.elapsed;
         }
         self.has_begun |= known.oldest >= self.begun;
+        // One partition that stands still, as a damaged one does, must not keep every new gateway from serving the others.
+        self.has_begun |= known.elapsed >= PATIENCE && known.newest >= self.begun;
         if !self.has_begun {
             return Err("starting: graders and rankers have not brought every partition up to date".into());
         }
@@ -69,6 +73,20 @@ mod tests {
     use super::*;
 
     const S: u64 = 1_000;
+
+    #[test]
+    fn a_partition_that_stands_still_holds_a_new_gateway_up_for_a_while_only() {
+        let mut judge = Judge::new(UnixMillis(100 * S), Duration::from_secs(3));
+        let known = |second: u64| Known {
+            elapsed: Duration::from_secs(second),
+            now: UnixMillis((100 + second) * S),
+            oldest: UnixMillis(7 * S),
+            newest: UnixMillis((100 + second) * S),
+            doubt: None,
+        };
+        assert!(judge.judge(&known(29)).unwrap_err().contains("starting"));
+        assert_eq!(judge.judge(&known(30)), Ok(()));
+    }
 
     #[test]
     fn a_gateway_is_ready_while_its_views_are_fresh_and_nothing_is_wrong() {

@@ -157,7 +157,9 @@ impl State {
         for open in self.shards.values_mut() {
             for (partition, lane) in &mut open.lanes {
                 let answers = self.answers.entry(*partition).or_default();
-                self.count += lane.drain(&*open.log, *partition, answers, ANSWERS_MAX - self.count).await?;
+                self.count += lane
+                    .drain(&*open.log, *partition, answers, ANSWERS_MAX.saturating_sub(self.count))
+                    .await?;
             }
         }
         Ok(())
@@ -257,7 +259,8 @@ impl Lane {
     ) -> std::result::Result<usize, ReadError> {
         let before = answers.len();
         while !self.is_closed && answers.len() - before < room {
-            let limits = ReadLimits { records_max: BLOCK_RECORDS, bytes_max: 4 << 20, wait: Duration::ZERO };
+            let records_max = BLOCK_RECORDS.min(room - (answers.len() - before));
+            let limits = ReadLimits { records_max, bytes_max: 4 << 20, wait: Duration::ZERO };
             let batch = log.read(Stream::Submissions, partition, self.read, limits).await?;
             for record in &batch.records {
                 let position = record.stamp.position;

@@ -158,6 +158,8 @@ pub async fn gateway(config: Cluster) -> anyhow::Result<()> {
     }
     tracing::info!("stopping: no new requests, finishing those in flight");
     judging.abort();
+    // It must not say otherwise afterwards.
+    let _ = judging.await;
     ready.set(Err("stopping".into()));
     close.send_replace(true);
     let ended = tokio::select! {

@@ -295,7 +295,8 @@ fn a_finished_quiz_is_forgotten_by_every_section() {
          join p1 Ana
          open
          publish free sections=3 q1:single(a)
-         publish free sections=2 q1:single(a)
+         publish free sections=2 q1:single(a) if=1
+         publish free sections=2 q1:single(a) if=0
          join p1 Ann
          open
          p1 q1 a #1
@@ -326,13 +327,14 @@ fn a_finished_quiz_is_forgotten_by_every_section() {
             join p1 Ana -> nothing
             open -> nothing
             publish free sections=3 q1:single(a) -> s0 refused: the number of sections cannot change between versions
-            publish free sections=2 q1:single(a) -> s0 accepted 5 (v2); s1 reached 5
+            publish free sections=2 q1:single(a) if=1 -> s0 refused: the quiz has another version
+            publish free sections=2 q1:single(a) if=0 -> s0 accepted 5 (v2); s1 reached 5
             join p1 Ann -> s1 p1 is Ann
             open -> s0 accepted 6 (v2); s1 reached 6
             p1 q1 a #1 -> s1 counted 1000 in question 0, p1 has 1000 (1 right in 0s), [counted 1]
             status -> 6 v2 open
             board -> 1 Ann 1000
-            again -> 21 of 21 repeated
+            again -> 22 of 22 repeated
         "#]],
     );
 }

@@ -22,6 +22,8 @@ use crate::store::{Commit, Header, StoreError, Unit};
 /// How long a commit waits for the merge when there are too many runs, before it is to be asked for again: its caller has
 /// a lease to keep.
 const MERGE_WAIT: Duration = Duration::from_secs(1);
+/// Forgotten prefixes at which a commit waits for the merge: they are part of the header, which is one item.
+const FORGOTTEN_WAIT: usize = 1_024;
 /// Slots emptied after one commit at most.
 const DELETES_MAX: usize = 16;
 
@@ -195,10 +197,12 @@ impl Owner {
         Ok(())
     }
 
-    /// Returns what the merge in the background made, if it is done. With far too many runs it is waited for.
+    /// Returns what the merge in the background made, if it is done. With far too many runs or
+    /// forgotten prefixes it is waited for.
     async fn merged(&mut self) -> Result<Option<Merged>, StoreError> {
         let Some(merging) = &mut self.merging else { return Ok(None) };
-        let urgent = self.head.manifest.runs.len() >= self.options.runs_max;
+        let Manifest { runs, forgotten, .. } = &*self.head.manifest;
+        let urgent = runs.len() >= self.options.runs_max || forgotten.len() >= FORGOTTEN_WAIT;
         if !urgent && !merging.is_finished() {
             return Ok(None);
         }
