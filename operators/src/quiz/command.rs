@@ -45,7 +45,9 @@ impl Section {
         match command {
             Command::Publish { definition, .. } => {
                 header.version += 1;
-                header.phase = Phase::Draft;
+                if header.phase == Phase::Forgotten {
+                    header.phase = Phase::Draft;
+                }
                 self.definition = Some(definition.clone());
                 self.touched.desk = true;
             }
