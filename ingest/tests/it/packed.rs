@@ -228,7 +228,7 @@ fn a_record_holds_so_many_effects_and_bytes_and_a_large_one_is_alone() {
     for length in [2_048, 2_049, 4_000, 4_096, 5_000, 60_000, RECORD_BYTES_MAX - 1_000] {
         let large = joined("x".repeat(length));
         let effects =
-            [many(40, &large), many(3, &reached), vec![large.clone()], many(3, &joined("y".into()))].concat();
+            [many(40, &large), many(3, reached), vec![large.clone()], many(3, &joined("y".into()))].concat();
         let records = encode_effects(&effects).unwrap();
         let (read, counts) = read(&records);
         assert_eq!(read, effects);
