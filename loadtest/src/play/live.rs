@@ -18,6 +18,8 @@ use crate::quiz::Pace;
 use crate::schedule::Rng;
 use crate::verify::ledger::Submission;
 
+/// Time between two answers of a probe: longer than either takes to be seen, as long as all is well.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long a probe waits to be seen before it counts as unseen: twenty times the feed's longest interval.
 const UNSEEN_AFTER: Duration = Duration::from_secs(10);
 
@@ -178,6 +180,11 @@ fn count(game: &Game, frame: &Frame, newest: &mut Option<u64>) {
     *newest = id.or(*newest);
 }
 
+/// Returns how many slots apart a probe answers.
+fn apart(slot: Duration) -> usize {
+    PROBE_EVERY.as_nanos().div_ceil(slot.as_nanos().max(1)).max(1) as usize
+}
+
 /// One probe: a participant that is always right, one answer per question, each looked for in the live feed.
 pub(crate) struct Probe {
     /// Index of the participant.
@@ -209,11 +216,12 @@ impl Probe {
         self.right > 0 && self.visible().await.is_some()
     }
 
-    /// Answers one question per slot, `share` (0 to 1) into the slot, and measures until it is seen.
+    /// Answers one question per slot, `share` (0 to 1) into the slot, and measures until it is seen. It looks for one answer
+    /// at a time, so with many questions it leaves some out: else each would be measured with the wait for those before.
     pub(crate) async fn play(mut self, game: &Game, start: Instant, share: f64) {
         let slots = game.scenario.paper.open_questions();
         let slot = game.scenario.duration / u32::from(slots);
-        for index in 0..slots {
+        for index in (0..slots).step_by(apart(slot)) {
             let intended = slot * u32::from(index) + slot.mul_f64(share);
             tokio::time::sleep_until((start + intended).into()).await;
             let question = match game.scenario.paper.pace {
@@ -283,6 +291,13 @@ mod tests {
         let mut frames = Frames::default();
         let found: Vec<Frame> = text.bytes().flat_map(|byte| frames.push(&[byte])).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_probe_leaves_time_to_be_seen() {
+        let slots = [1, 570, 1_999, 2_000, 7_500].map(|ms| apart(Duration::from_millis(ms)));
+        assert_eq!(slots, [2_000, 4, 2, 1, 1]);
+        assert_eq!(apart(Duration::ZERO), 2_000_000_000);
     }
 
     #[test]
