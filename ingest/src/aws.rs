@@ -109,6 +109,12 @@ fn base() -> aws_config::ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retries)
 }
 
+/// Tells whether a conditional write was refused because its condition did not hold.
+pub fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    code == Some("ConditionalCheckFailedException")
+}
+
 /// Returns what a failed call means, in one line that says what to do about it where a person can do something.
 pub fn explain<E>(error: &SdkError<E, HttpResponse>) -> String
 where

@@ -1,6 +1,7 @@
 //! Where a stage keeps its state: rows and a header per partition, moved on together.
 
 use futures::future::BoxFuture;
+use ingest::error::AppendError;
 use ingest::log::{Record, Stream};
 use ingest::partition::PartitionId;
 use operators::id::{Position, UnixMillis};
@@ -107,6 +108,16 @@ pub enum StoreError {
     /// Stop and call a person.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
+}
+
+impl From<AppendError> for StoreError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Overloaded { .. } => Self::Unavailable("the log is overloaded".into()),
+            AppendError::Unavailable(reason) => Self::Unavailable(reason),
+            AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason) => Self::Corrupt(reason),
+        }
+    }
 }
 
 /// Key and value of a row.

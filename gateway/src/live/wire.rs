@@ -129,7 +129,8 @@ async fn converse(mut socket: WebSocket, mut watch: Watch, settings: &Settings) 
     }
 }
 
-/// Says that the feed is over, as the gateway stops or the quiz is no more, and waits for the watcher's half of the closing handshake.
+/// Says that the feed is over, as the gateway stops or the quiz is no more, and waits for the watcher's half of the
+/// closing handshake.
 async fn close(mut socket: WebSocket) {
     let away = CloseFrame { code: close_code::AWAY, reason: "the feed is over".into() };
     let shake = async {

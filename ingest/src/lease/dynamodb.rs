@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use operators::id::Position;
 
 use super::{Checkpoint, Lease, LeaseError, Leases};
-use crate::aws::explain;
+use crate::aws::{explain, is_refused};
 use crate::table::{PK, SK, Table, usage};
 
 const KEY: &str = "leaseKey";
@@ -138,13 +138,7 @@ impl Leases for Dynamo {
                     usage::wrote(SPENT_ON, put.consumed_capacity());
                     Ok(())
                 }
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
-                {
-                    Ok(())
-                }
+                Err(error) if is_refused(&error) => Ok(()),
                 Err(error) => Err(LeaseError::Unavailable(explain(&error))),
             }
         }
@@ -276,13 +270,7 @@ impl Leases for Dynamo {
                     usage::wrote(SPENT_ON, deleted.consumed_capacity());
                     Ok(())
                 }
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
-                {
-                    Ok(())
-                }
+                Err(error) if is_refused(&error) => Ok(()),
                 Err(error) => Err(LeaseError::Unavailable(explain(&error))),
             }
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use ingest::aws::explain;
+use ingest::aws::{explain, is_refused};
 use ingest::log::kinesis::{Kinesis, Origin};
 use ingest::log::{Log, Stream};
 use ingest::table::{PK, SK, Table};
@@ -98,11 +98,7 @@ impl Identity {
         let put = put.condition_expression("attribute_not_exists(#pk)").expression_attribute_names("#pk", PK);
         match put.send().await {
             Ok(_) => Ok(()),
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
+            Err(error) if is_refused(&error) => Ok(()),
             Err(error) => Err(IdentityError::Unavailable(explain(&error))),
         }
     }
@@ -201,9 +197,7 @@ pub async fn claim(table: &Table, fingerprint: &str, file: &Path) -> Result<(), 
         .expression_attribute_values(":mine", AttributeValue::S(fingerprint.to_owned()));
     match update.send().await {
         Ok(_) => Ok(()),
-        Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
-            Err(other())
-        }
+        Err(error) if is_refused(&error) => Err(other()),
         Err(error) => Err(IdentityError::Unavailable(explain(&error))),
     }
 }

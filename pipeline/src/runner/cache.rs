@@ -135,7 +135,7 @@ impl<O: Operator> Cache<O> {
             let rows = scan_all(&*self.store, unit, epoch, &self.operator.prefix(key)).await?;
             let state = self.operator.restore(key, rows).map_err(StoreError::Corrupt)?;
             loaded = Some(self.operator.weight(&state));
-            Ok(Arc::new(RwLock::new(state)))
+            Ok::<_, StoreError>(Arc::new(RwLock::new(state)))
         };
         let state = cell.get_or_try_init(load).await.cloned()?;
         // What readers load counts as well as what a runner grows.

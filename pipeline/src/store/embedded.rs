@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ingest::codec::part;
-use ingest::error::{AppendError, ReadError};
+use ingest::error::ReadError;
 use ingest::log::embedded::{Condition, Embedded, Write, WriteError};
 use ingest::partition::PartitionId;
 use ingest::proto;
@@ -76,7 +76,7 @@ impl EmbeddedStore {
         match self.storage.write(Write { condition, rows, records: Vec::new() }).await {
             Ok(_) => Ok(()),
             Err(WriteError::Condition { .. }) => Err(StoreError::Fenced),
-            Err(WriteError::Append(error)) => Err(append_error(error)),
+            Err(WriteError::Append(error)) => Err(error.into()),
         }
     }
 
@@ -100,7 +100,7 @@ impl Store for EmbeddedStore {
                 Err(WriteError::Condition { .. }) => {
                     Err(StoreError::Unavailable("taken at the same time".into()))
                 }
-                Err(WriteError::Append(error)) => Err(append_error(error)),
+                Err(WriteError::Append(error)) => Err(error.into()),
             }
         }
         .boxed()
@@ -152,7 +152,7 @@ impl Store for EmbeddedStore {
                 Ok(_) => {}
                 Err(WriteError::Condition { found: Some(found) }) if found == encode_header(to) => {}
                 Err(WriteError::Condition { .. }) => return Err(StoreError::Fenced),
-                Err(WriteError::Append(error)) => return Err(append_error(error)),
+                Err(WriteError::Append(error)) => return Err(error.into()),
             }
             if forget.is_empty() { Ok(()) } else { self.finish_forgetting(unit, to).await }
         }
@@ -217,13 +217,5 @@ fn read_error(error: ReadError) -> StoreError {
     match error {
         ReadError::Unavailable(reason) => StoreError::Unavailable(reason),
         ReadError::Corrupt(reason) => StoreError::Corrupt(reason),
-    }
-}
-
-fn append_error(error: AppendError) -> StoreError {
-    match error {
-        AppendError::Overloaded { .. } => StoreError::Unavailable("the log is overloaded".into()),
-        AppendError::Unavailable(reason) => StoreError::Unavailable(reason),
-        AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason) => StoreError::Corrupt(reason),
     }
 }

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
 use futures::FutureExt;
-use ingest::aws::explain;
+use ingest::aws::{explain, is_refused};
 use ingest::proto::Manifest;
 use ingest::table::{PK, SK, Table};
 use operators::id::UnixMillis;
@@ -153,9 +153,7 @@ impl Calls {
             call.return_values(ReturnValue::AllNew).return_consumed_capacity(ReturnConsumedCapacity::Total);
         let answer = match call.send().boxed().await {
             Ok(answer) => answer,
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
+            Err(error) if is_refused(&error) => {
                 // By somebody else, or by an earlier try of this call: taking it once more is right in both cases.
                 return Err(StoreError::Unavailable("taken at the same time".into()));
             }
@@ -241,11 +239,7 @@ impl Calls {
                 self.meter.wrote(what, answer.consumed_capacity());
                 Ok(true)
             }
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
+            Err(error) if is_refused(&error) => Ok(false),
             Err(error) => Err(self.error(&error)),
         }
     }
@@ -299,11 +293,7 @@ impl Calls {
                 Ok(())
             }
             // It is not there, or somebody else's by now.
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
+            Err(error) if is_refused(&error) => Ok(()),
             Err(error) => Err(self.error(&error)),
         }
     }

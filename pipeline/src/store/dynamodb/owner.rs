@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::codec::part;
-use ingest::error::AppendError;
 use ingest::log::Log;
 use ingest::proto::{Manifest, Run};
 use tokio::time::Instant;
@@ -161,7 +160,7 @@ impl Owner {
         while pending.effects_sent < commit.effects.len() {
             let rest = &commit.effects[pending.effects_sent..];
             let chunk = &rest[..rest.len().min(ingest::limits::BATCH_RECORDS_MAX)];
-            log.append(chunk.to_vec()).await.map_err(append_error)?;
+            log.append(chunk.to_vec()).await?;
             pending.effects_sent += chunk.len();
         }
         Ok(())
@@ -274,12 +273,4 @@ fn install(manifest: &mut Manifest, merged: Merged) {
     manifest.runs.retain(|old| !inside(old));
     manifest.runs.insert(at, run);
     manifest.retired.extend(retired);
-}
-
-fn append_error(error: AppendError) -> StoreError {
-    match error {
-        AppendError::Overloaded { .. } => StoreError::Unavailable("the log is overloaded".into()),
-        AppendError::Unavailable(reason) => StoreError::Unavailable(reason),
-        AppendError::Invalid { reason, .. } | AppendError::Corrupt(reason) => StoreError::Corrupt(reason),
-    }
 }
