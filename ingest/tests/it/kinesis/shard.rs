@@ -270,6 +270,20 @@ async fn a_place_that_leads_nowhere_is_given_up() {
     assert_eq!(double.faults.calls("GetShardIterator"), 2, "it looked from the oldest record");
 }
 
+/// A reader that is told how far it is behind does not wait for its next poll, nor takes itself to be at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_behind_hurries() {
+    let double = Double::with_streams(1, 1).await;
+    let seldom = Options { poll: Duration::from_hours(1), ..super::options(double.prefix()) };
+    let log = double.open_with(seldom).await;
+    log.append(vec![record(STREAM, 0, "a")]).await.unwrap();
+    let shard = &log.shards(STREAM).await.unwrap()[0];
+    double.faults.next("GetRecords", std::iter::repeat_n(Fault::Nothing(5_000), 3));
+    let reader = log.shard(STREAM, shard, from(shard, None));
+    let batch = reader.read(STREAM, PartitionId(0), None, WAIT).await.unwrap();
+    assert_eq!((batch.records.len(), double.faults.calls("GetRecords")), (1, 4));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_holds_the_poller_and_not_the_memory() {
     let double = Double::with_streams(1, 1).await;
